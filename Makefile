@@ -1,0 +1,58 @@
+# Everything runs in .venv, which `make setup` builds from the locked requirements. PYTHON=python3.12 picks another one.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+# Tests run side by side in this many processes, each with servers of its own; most of their time is waiting.
+JOBS   ?= 2
+PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test faults test-fast lint format bench docs lock clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Install everything into .venv (nothing to do when it is up to date)
+
+$(STAMP): requirements.lock requirements-demo.lock pyproject.toml scripts/setup
+	@scripts/setup "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+demo: setup  ## Start servers, replay real data as live traffic, verify what arrived
+	$(BIN)/worker-sync demo
+
+test: lint  ## Lint, then every test (CI=true: a missing server is a failure)
+	@scripts/test-servers
+	$(PYTEST) $(ARGS)
+
+faults: setup  ## Every accident, also the many repetitions of each
+	@scripts/test-servers
+	$(BIN)/pytest -m "long or not long" tests/faults $(ARGS)
+
+test-fast: setup  ## Every test that takes less than a few seconds
+	$(PYTEST) -m "not slow and not long" $(ARGS)
+
+lint: setup  ## Style, formatting, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: setup  ## Put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## Measure throughput and lag
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: setup  ## Renew the pages that are made from the code
+	$(BIN)/python scripts/reference_pages.py
+
+lock:  ## Renew the lock file after a change of dependencies (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra embedded --extra dev \
+	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
+
+clean:  ## Remove what was built; the data under .worker-sync stays
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

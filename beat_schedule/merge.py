@@ -1,0 +1,47 @@
+"""All entries, with what the configuration changes about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from beat_schedule import cleanup, health, heartbeat
+from beat_schedule.entry import Entry
+from worker_sync.core.errors import ConfigError
+from worker_sync.core.settings import Schedule, Settings
+from worker_sync.core.settings_file import suggestion
+
+CONCERNS: Final = (heartbeat.ENTRIES, health.ENTRIES, cleanup.ENTRIES)
+
+
+def schedule(settings: Settings) -> dict[str, Entry]:
+    """What runs when under these settings. Raises ConfigError for an override of an unknown entry."""
+    entries = merge(CONCERNS)
+    entries["heartbeat"] = replace(entries["heartbeat"], every_s=settings.heartbeat.every_s)
+    return override(entries, settings.schedules)
+
+
+def merge(concerns: Iterable[Mapping[str, Entry]]) -> dict[str, Entry]:
+    """The entries of all concerns. Raises ValueError for a name that stands twice."""
+    merged: dict[str, Entry] = {}
+    for entries in concerns:
+        if twice := merged.keys() & entries.keys():
+            raise ValueError(f"schedule entries stand twice: {', '.join(sorted(twice))}")
+        merged.update(entries)
+    return merged
+
+
+def override(entries: Mapping[str, Entry], changes: Mapping[str, Schedule]) -> dict[str, Entry]:
+    """`entries` with other times, and without those that are switched off."""
+    for name in changes:
+        if name not in entries:
+            raise ConfigError(f"schedules.{name}: no entry {name!r}{suggestion(name, entries.keys())}")
+    changed = {name: _changed(entry, changes.get(name)) for name, entry in entries.items()}
+    return {name: entry for name, entry in changed.items() if name not in changes or changes[name].enabled}
+
+
+def _changed(entry: Entry, change: Schedule | None) -> Entry:
+    if change is None or (change.every_s is None and change.crontab is None):
+        return entry
+    return replace(entry, every_s=change.every_s, crontab=change.crontab)

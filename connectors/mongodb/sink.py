@@ -1,0 +1,116 @@
+"""MongoDB as a target: a table is a collection, a row a document, a batch one multi-document transaction.
+
+A truncate deletes the documents one by one inside the batch's transaction (MongoDB can't drop a collection there), so
+on a large collection it takes about as long as deleting its rows, and must end within the server's
+transactionLifetimeLimitSeconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import ClassVar
+
+from pymongo.errors import OperationFailure
+
+from connectors.base import Finding, Mark, Sink, TableReader
+from connectors.mongodb.applying import Applier
+from connectors.mongodb.conn import Document, open_database, redacted
+from connectors.mongodb.errors import NAMESPACE_EXISTS, UNAUTHORIZED, not_a_replica_set, translated
+from connectors.mongodb.marks import WATERMARKS, Watermarks
+from connectors.mongodb.preflight import run_checks
+from connectors.mongodb.reader import MongoReader
+from connectors.mongodb.tables import Tables, collection_name
+from worker_sync.core.change import Batch
+from worker_sync.core.position import Position
+from worker_sync.core.schema import TableName, TableSchema
+
+
+class MongoSink(Sink):
+    """A MongoDB database to apply to. `name` is its name in the configuration, `url` names the database in its path.
+
+    Raises ConfigError for a URL without a database or that can't be used; connects on first use.
+    """
+
+    engine: ClassVar[str] = "mongodb"
+
+    def __init__(self, name: str, url: str) -> None:
+        self.name = name
+        self._url = url
+        self._where = redacted(url)
+        self._database = open_database(url)
+        self._tables = Tables(self._database)
+        self._watermarks = Watermarks(self._database)
+        self._applier = Applier(self._database, self._tables, self._watermarks)
+
+    def __repr__(self) -> str:
+        return f"MongoSink({self.name!r}, {self._where!r})"
+
+    def close(self) -> None:
+        self._database.client.close()
+
+    def identity(self) -> str:
+        return self._identity
+
+    @cached_property
+    def _identity(self) -> str:
+        with translated(self._where):
+            return f"{self._cluster()}/{self._database.name}"
+
+    def _cluster(self) -> str:
+        """The replica set's or the cluster's id; a user who may not ask for it gets the set's name and its members."""
+        admin = self._database.client.admin
+        hello = admin.command("hello")
+        try:
+            if hello.get("msg") == "isdbgrid":
+                version: Document = self._database.client["config"]["version"].find_one() or {}
+                return str(version["clusterId"])
+            if "setName" not in hello:
+                raise not_a_replica_set(self._where)
+            return str(admin.command("replSetGetConfig")["config"]["settings"]["replicaSetId"])
+        except OperationFailure as error:
+            if error.code != UNAUTHORIZED:
+                raise
+            return str(hello.get("setName", self._where))
+
+    def preflight(self, tables: Sequence[TableSchema]) -> list[Finding]:
+        return run_checks(self._database, self._where, tables)
+
+    def prepare(self) -> None:
+        with translated(self._where):
+            if "setName" not in (hello := self._database.command("hello")) and hello.get("msg") != "isdbgrid":
+                raise not_a_replica_set(self._where)
+            try:
+                self._database.command({"create": WATERMARKS, "writeConcern": {"w": "majority"}})
+            except OperationFailure as error:
+                if error.code != NAMESPACE_EXISTS:
+                    raise
+
+    def map_table(self, source: TableSchema, to: str | None) -> TableSchema:
+        """`to` is a collection's name as it stands; without it, the table's name, with its namespace in front unless
+        that is `public`."""
+        name = TableName("", collection_name(source.table, to))
+        return TableSchema(name, source.columns, source.key, source.engine)
+
+    def create_table(self, table: TableSchema) -> bool:
+        with translated(self._where):
+            return self._tables.create(table)
+
+    def fence(self, pipeline: str, shard: int, epoch: int, identity: str, start: Position) -> Mark:
+        with translated(self._where):
+            return self._watermarks.fence(pipeline, shard, epoch, identity, start)
+
+    def marks(self, pipeline: str) -> dict[int, Mark]:
+        with translated(self._where):
+            return self._watermarks.all(pipeline)
+
+    def forget(self, pipeline: str) -> None:
+        with translated(self._where):
+            self._watermarks.forget(pipeline)
+
+    def apply(self, batch: Batch) -> str:
+        with translated(self._where):
+            return self._applier.apply(batch)
+
+    def reader(self) -> TableReader:
+        return MongoReader(open_database(self._url), self._where)

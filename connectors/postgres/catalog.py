@@ -1,0 +1,171 @@
+"""Tables as PostgreSQL's catalog has them now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from connectors.postgres.types import TypeRef, load_types
+from worker_sync.core.schema import Column, TableName, TableSchema, Type
+
+ENGINE: Final = "postgresql"
+#: Where Worker-Sync keeps what is its own in a database.
+OWN_SCHEMA: Final = "worker_sync"
+
+_RELATIONS_SQL: Final = """
+SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relreplident::text, c.relpersistence::text
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND {where}
+ORDER BY n.nspname, c.relname
+"""
+_ALL: Final = """NOT c.relispartition AND c.relpersistence = 'p' AND n.nspname <> 'information_schema'
+  AND n.nspname !~ '^pg_' AND n.nspname <> %s"""
+_NAMED: Final = "(n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
+
+_COLUMNS_SQL: Final = """
+SELECT attrelid::bigint, attname::text, atttypid::bigint, atttypmod, NOT attnotnull
+FROM pg_attribute
+WHERE attrelid = ANY(%s) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+ORDER BY attrelid, attnum
+"""
+
+_INDEXES_SQL: Final = """
+SELECT i.indrelid::bigint, i.indisprimary, i.indisreplident, i.indimmediate,
+       array_agg(a.attname::text ORDER BY k.place), bool_and(a.attnotnull)
+FROM pg_index i
+CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS k(attnum, place)
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE i.indrelid = ANY(%s) AND i.indisunique AND i.indisvalid AND k.place <= i.indnkeyatts
+  AND i.indpred IS NULL AND i.indexprs IS NULL
+GROUP BY i.indexrelid, i.indrelid, i.indisprimary, i.indisreplident, i.indimmediate
+ORDER BY i.indisprimary DESC, i.indexrelid
+"""
+
+
+class _ColumnRow(NamedTuple):
+    name: str
+    type: TypeRef
+    nullable: bool
+
+
+class _Index(NamedTuple):
+    primary: bool
+    identity: bool
+    immediate: bool
+    columns: tuple[str, ...]
+    not_null: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table in the catalog. `identity` is its replica identity (d, f, i or n), `permanent` False when unlogged."""
+
+    oid: int
+    identity: str
+    permanent: bool
+    schema: TableSchema
+
+    @property
+    def obstacle(self) -> str:
+        """Why its changes can't be captured; empty when they can."""
+        if not self.permanent:
+            return "it is unlogged, so its changes are not in the log"
+        if self.identity == "n":
+            return "its replica identity is NOTHING"
+        return "" if self.schema.key else "it has no primary key"
+
+    @property
+    def remedy(self) -> str:
+        """The statement that takes the obstacle away."""
+        if not self.permanent:
+            return f"ALTER TABLE {quoted(self.schema.table)} SET LOGGED"
+        if self.identity == "n":
+            return f"ALTER TABLE {quoted(self.schema.table)} REPLICA IDENTITY DEFAULT"
+        return no_key_remedy(self.schema.table)
+
+
+def no_key_remedy(table: TableName) -> str:
+    return f"ALTER TABLE {quoted(table)} ADD PRIMARY KEY (...), or exclude the table"
+
+
+def quoted(table: TableName) -> str:
+    """The name as SQL, for texts that a person runs."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in (table.namespace, table.name))
+
+
+def all_relations(conn: Connection[TupleRow]) -> list[Relation]:
+    """All user tables, in name order, partitioned ones as one. Raises psycopg.Error."""
+    return _load(conn, _ALL, (OWN_SCHEMA,))
+
+
+def named_relations(conn: Connection[TupleRow], tables: Sequence[TableName]) -> dict[TableName, Relation]:
+    """Those of the tables that exist. Raises psycopg.Error."""
+    names = ([table.namespace for table in tables], [table.name for table in tables])
+    return {relation.schema.table: relation for relation in _load(conn, _NAMED, names)}
+
+
+def relation_by_oid(conn: Connection[TupleRow], oid: int) -> Relation | None:
+    """Raises psycopg.Error."""
+    found = _load(conn, "c.oid = %s", (oid,))
+    return found[0] if found else None
+
+
+def _load(conn: Connection[TupleRow], where: str, parameters: Sequence[object]) -> list[Relation]:
+    # `where` is one of the constants above.
+    heads = conn.execute(_RELATIONS_SQL.format(where=where).encode(), parameters).fetchall()
+    oids = [head[0] for head in heads]
+    columns = _columns(conn, oids)
+    indexes = _indexes(conn, oids)
+    types = load_types(conn, (column.type for rows in columns.values() for column in rows))
+    return [
+        Relation(
+            oid,
+            identity,
+            persistence == "p",
+            _schema(TableName(namespace, name), columns[oid], key_of(identity, indexes[oid]), types),
+        )
+        for oid, namespace, name, identity, persistence in heads
+    ]
+
+
+def _columns(conn: Connection[TupleRow], oids: list[int]) -> dict[int, list[_ColumnRow]]:
+    found: dict[int, list[_ColumnRow]] = {oid: [] for oid in oids}
+    for oid, name, type_oid, typmod, nullable in conn.execute(_COLUMNS_SQL, (oids,)):
+        found[oid].append(_ColumnRow(name, (type_oid, typmod), nullable))
+    return found
+
+
+def _indexes(conn: Connection[TupleRow], oids: list[int]) -> dict[int, list[_Index]]:
+    found: dict[int, list[_Index]] = {oid: [] for oid in oids}
+    for oid, primary, identity, immediate, names, not_null in conn.execute(_INDEXES_SQL, (oids,)):
+        found[oid].append(_Index(primary, identity, immediate, tuple(names), not_null))
+    return found
+
+
+def key_of(identity: str, indexes: Sequence[_Index]) -> tuple[str, ...]:
+    """The columns that identify a row both in the table and in the log; empty when there are none."""
+    for index in indexes:
+        # The server leaves a deferrable primary key out of the log, as if there were none.
+        by_default = identity == "d" and index.primary and index.immediate
+        by_index = identity == "i" and index.identity
+        by_row = identity == "f" and (index.primary or (index.immediate and index.not_null))
+        if by_default or by_index or by_row:
+            return index.columns
+    return ()
+
+
+def _schema(
+    table: TableName, columns: list[_ColumnRow], key: tuple[str, ...], types: Mapping[TypeRef, Type]
+) -> TableSchema:
+    names = {column.name for column in columns}
+    return TableSchema(
+        table,
+        tuple(Column(column.name, types[column.type], column.nullable) for column in columns),
+        # A generated column of a key is not in the log.
+        key if names.issuperset(key) else (),
+        ENGINE,
+    )

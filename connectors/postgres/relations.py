@@ -1,0 +1,76 @@
+"""Schemas for the tables of the log stream: what a Relation message leaves out is looked up in the catalog."""
+
+from __future__ import annotations
+
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
+from connectors.postgres import catalog
+from connectors.postgres.conn import READ_SETTINGS, connect, redact
+from connectors.postgres.errors import translated
+from connectors.postgres.pgoutput import Relation
+from connectors.postgres.types import load_types
+from worker_sync.core.errors import Halt, State
+from worker_sync.core.schema import Column, TableSchema
+
+
+class Relations:
+    """Gives each version of each table an id of its own.
+
+    The server repeats Relation messages for many reasons; only a schema that differs makes a new version. The
+    catalog may be ahead of the log, so names, types and key columns come from the message where it has them.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._conn: Connection[TupleRow] | None = None
+        self._current: dict[int, int] = {}
+        self.schemas: dict[int, TableSchema] = {}
+
+    def describe(self, relation: Relation) -> tuple[int, TableSchema]:
+        """The id and schema of the table. Raises Halt for one that can't be followed, Transient without a catalog."""
+        schema = self._schema(relation)
+        current = self._current.get(relation.oid)
+        if current is None or self.schemas[current] != schema:
+            current = self._current[relation.oid] = len(self.schemas) + 1
+            self.schemas[current] = schema
+        return current, schema
+
+    def close(self) -> None:
+        if self._conn is not None:
+            self._conn.close()
+            self._conn = None
+
+    def _schema(self, relation: Relation) -> TableSchema:
+        with translated(redact(self._url)):
+            conn = self._connection()
+            types = load_types(conn, (column.type for column in relation.columns))
+            known = catalog.relation_by_oid(conn, relation.oid)
+        nullable = {column.name: column.nullable for column in known.schema.columns} if known else {}
+        columns = tuple(
+            Column(column.name, types[column.type], nullable.get(column.name, True)) for column in relation.columns
+        )
+        return TableSchema(relation.table, columns, _key(relation, known), catalog.ENGINE)
+
+    def _connection(self) -> Connection[TupleRow]:
+        if self._conn is None or self._conn.broken or self._conn.closed:
+            self._conn = connect(self._url, READ_SETTINGS)
+        return self._conn
+
+
+def _key(relation: Relation, known: catalog.Relation | None) -> tuple[str, ...]:
+    """The key's columns, in the order of the key's index where the catalog still has it."""
+    in_catalog = known.schema.key if known else ()
+    names = {column.name for column in relation.columns}
+    if relation.identity == "f":
+        if in_catalog and names.issuperset(in_catalog):
+            return in_catalog
+    elif relation.identity != "n":
+        flagged = tuple(column.name for column in relation.columns if column.identity)
+        if flagged:
+            return in_catalog if set(in_catalog) == set(flagged) else flagged
+    raise Halt(
+        State.TABLE_UNSUPPORTED,
+        f"{relation.table} has no key that identifies its rows in the log",
+        f"{catalog.no_key_remedy(relation.table)}; then worker-sync resync PIPELINE",
+    )

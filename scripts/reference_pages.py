@@ -1,0 +1,224 @@
+"""Write the pages of docs/ that are made from the code: `python scripts/reference_pages.py [--check]`.
+
+With --check nothing is written; the exit code is 1 when a page is not what the code says.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from worker_sync.cli.app import COMMANDS, cli
+from worker_sync.core import settings
+from worker_sync.core.metrics import METRICS
+from worker_sync.core.settings import json_schema
+
+DOCS = Path(__file__).parents[1] / "docs"
+MARK = "<!-- Made by scripts/reference_pages.py{}: change the code, then run `make docs`. -->"
+END = "<!-- End of what is made from the code. -->"
+WIDTH = 100
+_INTRODUCTION = """\
+One YAML file, named by `--config FILE` or the environment variable `WORKER_SYNC_CONFIG`. An unknown key is an error.
+Durations end in `_s` (seconds) or `_ms` (milliseconds), sizes in `_bytes`. Relative paths start at the file's folder.
+
+In any text `${NAME}` and `${NAME:-default}` stand for an environment variable and `${file:/path}` for a file's
+content; a whole value may be `file:/path`; `$${` is a plain `${`. What is put into the user part of a URL is
+percent-encoded on the way, so that a password may hold any character:
+`postgresql://ws:${file:/run/secrets/password}@db/shop`.
+
+`worker-sync config validate` lists everything that is wrong with a file, `worker-sync config schema` prints its JSON
+Schema for editors. Ready files: [examples](../../examples/README.md).
+"""
+_EMBEDDED = "Without `control` or `broker`, a PostgreSQL or a Redis is started under `state_dir`."
+
+Schema = Mapping[str, Any]
+
+
+def configuration() -> str:
+    """docs/reference/configuration.md: every key with its type, default and limits."""
+    schema = json_schema()
+    lines = [
+        "# Configuration",
+        "",
+        MARK.format(""),
+        "",
+        _INTRODUCTION,
+        *_section("The file", {**schema, "description": _EMBEDDED}, schema),
+    ]
+    for key, value in schema["properties"].items():
+        block = _block_of(value, schema)
+        if block is not None:
+            where = f"`{key}.NAME`" if value.get("type") == "object" else f"`{key}`"
+            lines += _section(where, block, schema)
+            lines += _nested(where, block, schema)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _nested(where: str, block: Schema, schema: Schema) -> Iterator[str]:
+    for key, value in block["properties"].items():
+        items = _resolved(value.get("items", {}), schema)
+        for option in items.get("anyOf", []):
+            inner = _resolved(option, schema)
+            if "properties" in inner:
+                yield from _section(f"{where} `{key}`, each a text or a mapping", inner, schema)
+                yield from _nested(where, inner, schema)
+        inner_block = _block_of(value, schema)
+        if inner_block is not None:
+            yield from _section(f"{where} `{key}`", inner_block, schema)
+
+
+def _resolved(value: Schema, schema: Schema) -> Schema:
+    reference = value.get("$ref", "")
+    found: Schema = schema["$defs"][reference.rpartition("/")[2]] if reference else value
+    return found
+
+
+def _block_of(value: Schema, schema: Schema) -> Schema | None:
+    """The mapping that a key holds: itself, the one of each name, or the one that may be left out."""
+    candidates = [value, value.get("additionalProperties", {}), *value.get("anyOf", [])]
+    candidates += value.get("patternProperties", {}).values()
+    resolved = [_resolved(candidate, schema) for candidate in candidates if isinstance(candidate, Mapping)]
+    return next((candidate for candidate in resolved if "properties" in candidate), None)
+
+
+def _section(title: str, block: Schema, schema: Schema) -> Iterator[str]:
+    yield f"## {title}"
+    yield ""
+    if description := block.get("description"):
+        yield from (description, "")
+    yield "| key | value | default |"
+    yield "| --- | --- | --- |"
+    for key, value in block["properties"].items():
+        default = "required" if key in block.get("required", []) else _default(value)
+        kind = ", ".join([_kind(value, schema), *_limits(block["title"], key)])
+        yield f"| `{key}` | {kind} | {default} |"
+    yield ""
+
+
+def _limits(model: str, key: str) -> Iterator[str]:
+    """The schema doesn't know the limits of fields that have a validator of their own."""
+    field = getattr(settings, model).model_fields[key]
+    for limit in field.metadata:
+        for name, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most")):
+            if (number := getattr(limit, name, None)) is not None:
+                yield f"{words} {number:g}"
+
+
+def _default(value: Schema) -> str:
+    default = value.get("default")
+    if default is None or isinstance(default, dict):
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+def _kind(value: Schema, schema: Schema) -> str:
+    value = _resolved(value, schema)
+    if "properties" in value:
+        return "a mapping, see below"
+    if "anyOf" in value:
+        kinds = (_kind(option, schema) for option in value["anyOf"] if option.get("type") != "null")
+        return " or ".join(dict.fromkeys(kinds))
+    if "enum" in value:
+        return ", ".join(f"`{word}`" for word in value["enum"])
+    if "const" in value:
+        return f"`{value['const']}`"
+    if value.get("type") == "array":
+        return f"a list; each {_kind(value['items'], schema)}"
+    if value.get("type") == "object":
+        return "a mapping by name, see below"
+    return _scalar(value)
+
+
+def _scalar(value: Schema) -> str:
+    words = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "string": "text"}
+    formats = {"uri": "URL", "path": "path", "password": "secret text"}
+    return formats.get(value.get("format", ""), words.get(value.get("type", ""), "text"))
+
+
+def commands() -> str:
+    """docs/reference/cli.md: the help of every command."""
+    lines = [
+        "# Commands",
+        "",
+        MARK.format(""),
+        "",
+        "`--config` and `--debug` may stand before or after the command. Everything that lists something has `--json`.",
+        "",
+        "| exit code | means |",
+        "| --- | --- |",
+        "| 0 | fine |",
+        "| 1 | a finding: a failed check, a difference, a halted pipeline, a wait that took too long |",
+        "| 2 | wrong usage or configuration |",
+        "| 3 | a system could not be reached |",
+        "| 70 | a defect of Worker-Sync |",
+        "| 130 | interrupted by Ctrl-C |",
+        "",
+    ]
+    root = click.Context(cli, info_name="worker-sync", max_content_width=WIDTH, terminal_width=WIDTH)
+    for name in COMMANDS:
+        command = cli.get_command(root, name)
+        assert command is not None
+        lines += _command(command, name, root)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _command(command: click.Command, name: str, parent: click.Context) -> Iterator[str]:
+    context = click.Context(
+        command,
+        info_name=name,
+        parent=parent,
+        max_content_width=WIDTH,
+        terminal_width=WIDTH,
+        help_option_names=["-h", "--help"],
+    )
+    yield f"## {context.command_path}"
+    yield ""
+    yield "```text"
+    yield command.get_help(context)
+    yield "```"
+    yield ""
+    if isinstance(command, click.Group):
+        for inner in command.list_commands(context):
+            found = command.get_command(context, inner)
+            assert found is not None
+            yield from _command(found, inner, context)
+
+
+def metrics(page: str) -> str:
+    """docs/how-to/monitor.md with the table of metrics as the code has it."""
+    begin = MARK.format("")
+    head, _, rest = page.partition(begin)
+    _, found, tail = rest.partition(END)
+    assert found, "the page has lost its markers"
+    rows = [f"| `{m.name}` | {m.type} | {m.unit} | {', '.join(m.labels)} | {m.help} |" for m in METRICS]
+    table = ["| name | type | unit | labels | meaning |", "| --- | --- | --- | --- | --- |", *rows]
+    return "\n".join([head + begin, "", *table, "", END + tail])
+
+
+def pages() -> dict[Path, str]:
+    """Every page that is made from the code, as it should be."""
+    monitor = DOCS / "how-to" / "monitor.md"
+    return {
+        DOCS / "reference" / "configuration.md": configuration(),
+        DOCS / "reference" / "cli.md": commands(),
+        monitor: metrics(monitor.read_text(encoding="utf-8")),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if arguments == ["--check"]:
+        sys.stderr.writelines(f"{path.relative_to(DOCS.parent)} is not current: make docs\n" for path in stale)
+        return 1 if stale else 0
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(pages()[path], encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,22 @@
+"""The Celery application: `celery -A tasks.app worker|beat|flower|inspect`. Importing it opens nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging
+
+from tasks import redis_transport
+from tasks.celeryconfig import celery_settings
+from tasks.configuration import settings
+from worker_sync.core import log
+
+redis_transport.install()
+app = Celery("worker-sync", set_as_current=False, include=["tasks.sync", "tasks.health", "tasks.cleanup"])
+app.add_defaults(lambda: celery_settings(settings()))
+
+
+@setup_logging.connect
+def _configure_log(**_: Any) -> None:
+    log.configure(settings().log, settings().secrets())

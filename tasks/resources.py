@@ -1,0 +1,90 @@
+"""What tasks work with: opened on first use, kept for the next task, closed when the process ends."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from celery.signals import worker_process_shutdown, worker_shutdown
+
+from connectors.base import Sink, Source
+from connectors.registry import open_sink, open_source
+from tasks.configuration import control_url, settings
+from worker_sync.core.settings import Settings
+from worker_sync.store import ControlStore
+
+
+class Resources:
+    """Connections of one process. Sinks belong to one thread each; the control store is shared."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lock = threading.Lock()
+        self._sinks: dict[tuple[str, int], Sink] = {}
+        self._sources: dict[str, Source] = {}
+        self._control: ControlStore | None = None
+
+    def control(self) -> ControlStore:
+        """The control store."""
+        with self._lock:
+            if self._control is None:
+                self._control = ControlStore(control_url(self.settings))
+            return self._control
+
+    def sink(self, database: str) -> Sink:
+        """This thread's sink of the configured database."""
+        key = (database, threading.get_ident())
+        sink = self._sinks.get(key)
+        if sink is None:
+            url = self.settings.database(database).url.reveal()
+            sink = self._sinks[key] = open_sink(database, url)
+        return sink
+
+    def drop_sink(self, database: str) -> None:
+        """Close this thread's sink: after an error its connection is not to be trusted."""
+        sink = self._sinks.pop((database, threading.get_ident()), None)
+        if sink is not None:
+            sink.close()
+
+    def source(self, database: str) -> Source:
+        """The source of the configured database."""
+        with self._lock:
+            if database not in self._sources:
+                url = self.settings.database(database).url.reveal()
+                self._sources[database] = open_source(database, url)
+            return self._sources[database]
+
+    def close(self) -> None:
+        """Close everything that was opened."""
+        open_ones: list[Callable[[], None]] = [sink.close for sink in self._sinks.values()]
+        open_ones += [source.close for source in self._sources.values()]
+        if self._control is not None:
+            open_ones.append(self._control.close)
+        self._sinks, self._sources, self._control = {}, {}, None
+        for close in open_ones:
+            close()
+
+
+_by_process: dict[int, Resources] = {}
+_creation = threading.Lock()
+
+
+def resources() -> Resources:
+    """The resources of this process. A forked child gets its own and leaves its parent's connections alone."""
+    process = os.getpid()
+    found = _by_process.get(process)
+    if found is None:
+        with _creation:
+            found = _by_process.setdefault(process, Resources(settings()))
+    return found
+
+
+@worker_process_shutdown.connect
+@worker_shutdown.connect
+def close_resources(**_: Any) -> None:
+    """Close what this process opened."""
+    found = _by_process.pop(os.getpid(), None)
+    if found is not None:
+        found.close()

@@ -1,0 +1,137 @@
+"""Applying batches, and what people ask of pipelines.
+
+From a Python shell with WORKER_SYNC_CONFIG set::
+
+    from tasks import sync
+    sync.resync_table.delay("shop-to-reporting", "public.orders")
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from connectors.base import Outcome
+from tasks.app import app
+from tasks.base import DisposedTask, Early
+from tasks.resources import Resources, resources
+from tasks.retry import NEVER, REQUEST, TRANSIENT
+from worker_sync.core import markers
+from worker_sync.core.codec import decode
+from worker_sync.core.errors import Transient, UndecodableBatch, Unreachable
+from worker_sync.core.log import event
+from worker_sync.store.signals import SignalKind
+
+log = logging.getLogger(__name__)
+
+
+@app.task(name="sync.apply", base=DisposedTask, policy=TRANSIENT, about_pipeline=True, typing=False)
+def apply(pipeline: str, shard: int, after: str, upto: str, batch: bytes) -> None:
+    """Apply one batch to the pipeline's target by the apply rule.
+
+    `after` and `upto` are positions as text, for people who look at the queue; the truth is in `batch`, the bytes of
+    `worker_sync.core.codec.encode`. Repeated, late and reordered batches change nothing. An early one is tried again
+    up to 20 times within seconds, then dropped: its capture sends it again.
+    """
+    work = resources()
+    outcome = apply_batch(work, pipeline, batch)
+    if outcome == Outcome.EARLY:
+        raise Early(f"{pipeline}/{shard} {after} .. {upto}")
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("%s/%s %s up to %s", pipeline, shard, outcome, upto, extra=event(outcome, pipeline=pipeline))
+
+
+def apply_batch(work: Resources, pipeline: str, data: bytes) -> str:
+    """Decode the batch and hand it to the sink of the pipeline's target; returns the `Outcome`."""
+    target = work.settings.pipeline(pipeline).target
+    batch = decode(data)
+    if batch.pipeline != pipeline:
+        raise UndecodableBatch(f"it is of {batch.pipeline!r}, the message says {pipeline!r}")
+    try:
+        return work.sink(target).apply(batch)
+    except Exception:
+        work.drop_sink(target)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A batch ready to be sent: the arguments of `sync.apply`, and `summary`, which people see instead of the data."""
+
+    pipeline: str
+    shard: int
+    after: str
+    upto: str
+    batch: bytes
+    summary: str
+
+
+def publish(app: Celery, parcel: Parcel) -> None:
+    """Put one batch into the queue; returns once the broker has it. Raises Unreachable within seconds otherwise."""
+    options: dict[str, Any] = {
+        "argsrepr": parcel.summary,
+        "kwargsrepr": "{}",
+        "ignore_result": True,
+        "headers": {"published_at": time.time()},
+    }
+    arguments = (parcel.pipeline, parcel.shard, parcel.after, parcel.upto, parcel.batch)
+    try:
+        app.send_task("sync.apply", arguments, **options)
+    except OperationalError as error:
+        raise Unreachable(f"the broker: {error}") from error
+
+
+@app.task(name="sync.resync_table", base=DisposedTask, policy=REQUEST)
+def resync_table(pipeline: str, table: str | None = None) -> int:
+    """Forget where the pipeline stands for `table` (`namespace.name` of the source; None: all) and copy it anew, while
+    it goes on. Returns the signal's number. An unknown pipeline is logged as an error."""
+    return _signal(SignalKind.RESYNC, pipeline, table)
+
+
+@app.task(name="sync.snapshot_table", base=DisposedTask, policy=REQUEST)
+def snapshot_table(pipeline: str, table: str | None = None) -> int:
+    """Copy the existing rows of `table` (`namespace.name` of the source; None: all) once more, while changes go on.
+    Returns the signal's number. An unknown pipeline is logged as an error."""
+    return _signal(SignalKind.SNAPSHOT, pipeline, table)
+
+
+@app.task(name="sync.pause", base=DisposedTask, policy=REQUEST)
+def pause(pipeline: str) -> int:
+    """Stop a running pipeline until `sync.resume`; a halted one stays halted. Returns the signal's number."""
+    resources().settings.pipeline(pipeline)
+    resources().control().pipelines.pause(pipeline, "asked for")
+    return _signal(SignalKind.PAUSE, pipeline, None)
+
+
+@app.task(name="sync.resume", base=DisposedTask, policy=REQUEST)
+def resume(pipeline: str) -> int:
+    """Let a paused or halted pipeline run again. Returns the signal's number."""
+    resources().settings.pipeline(pipeline)
+    resources().control().pipelines.resume(pipeline)
+    return _signal(SignalKind.RESUME, pipeline, None)
+
+
+def _signal(kind: SignalKind, pipeline: str, table: str | None) -> int:
+    work = resources()
+    number = work.control().signals.send(work.settings.pipeline(pipeline).source, kind, pipeline, table)
+    log.info("%s of %s asked for", kind, pipeline, extra=event("signal", pipeline=pipeline, table=table, id=number))
+    return number
+
+
+@app.task(name="sync.heartbeat", base=DisposedTask, policy=NEVER)
+def heartbeat() -> None:
+    """Write a message into the log of every source and record its position. A source that can't be reached is logged
+    and doesn't keep the others from theirs."""
+    work = resources()
+    for name in work.settings.sources:
+        try:
+            content = json.dumps({"sent_at": time.time()}).encode()
+            work.control().heartbeats.sent(name, work.source(name).emit(markers.HEARTBEAT, content))
+        except Transient as error:
+            log.warning("no heartbeat for %s: %s", name, error, extra=event("heartbeat-failed", source=name))

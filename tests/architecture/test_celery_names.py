@@ -1,0 +1,75 @@
+"""Celery accepts misspelt settings, options and task names in silence, so they are compared here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from celery.app.defaults import NAMESPACES, flatten
+
+from beat_schedule import CONCERNS
+from tasks import app as application
+from tasks.base import DisposedTask
+from tasks.celeryconfig import VISIBILITY_S, celery_settings
+from tasks.configuration import configure, forget
+from tasks.queues import BY_TASK, NAMES, QUEUES
+from worker_sync.core.settings import Settings, parse
+
+
+@pytest.fixture(scope="module")
+def settings() -> Iterator[Settings]:
+    data = {
+        "control": "postgresql://db/ws",
+        "broker": "redis://127.0.0.1/0",
+        "databases": {"a": {"url": "memory://a"}, "b": {"url": "memory://b"}},
+        "pipelines": {"a-to-b": {"source": "a", "target": "b", "tables": ["*"]}},
+    }
+    settings = parse(data, where="test", folder=Path("/nowhere"))
+    configure(settings)
+    yield settings
+    forget()
+
+
+@pytest.fixture(scope="module")
+def app(settings: Settings) -> Celery:
+    application.app.loader.import_default_modules()
+    return application.app
+
+
+def own(app: Celery) -> dict[str, Any]:
+    return {name: task for name, task in app.tasks.items() if not name.startswith("celery.")}
+
+
+def test_every_setting_is_one_that_celery_knows(settings: Settings) -> None:
+    known = {option[0] for option in flatten(NAMESPACES)}
+    assert set(celery_settings(settings)) - known == set()
+
+
+def test_every_task_is_in_the_queue_table_and_the_other_way_round(app: Celery) -> None:
+    assert set(own(app)) == set(BY_TASK)
+
+
+def test_every_task_sorts_its_errors_by_disposition(app: Celery) -> None:
+    assert [name for name, task in own(app).items() if not isinstance(task, DisposedTask)] == []
+
+
+def test_a_task_is_in_one_queue_and_a_queue_stands_once() -> None:
+    assert len(BY_TASK) == sum(len(row.tasks) for row in QUEUES)
+    assert len(set(NAMES)) == len(NAMES)
+
+
+def test_every_schedule_entry_names_a_task(app: Celery) -> None:
+    named = {entry.task for entries in CONCERNS for entry in entries.values()}
+    assert named - set(own(app)) == set()
+
+
+def test_no_task_may_run_for_so_long_that_redis_delivers_it_again(app: Celery) -> None:
+    longest_delay = max(task.policy.cap_s for task in own(app).values())
+    assert max(row.time_limit_s for row in QUEUES) + longest_delay < VISIBILITY_S
+
+
+def test_every_task_has_a_docstring(app: Celery) -> None:
+    assert [name for name, task in own(app).items() if not (task.__doc__ or "").strip()] == []

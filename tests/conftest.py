@@ -1,0 +1,25 @@
+"""Fixtures come as plugins, one per server; servers start when the first test asks for them."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.fixtures.servers import end_leftovers, in_ci
+
+pytest_plugins = [
+    "tests.fixtures.fix_mongodb",
+    "tests.fixtures.fix_postgres",
+    "tests.fixtures.fix_proxy",
+    "tests.fixtures.fix_redis",
+]
+
+
+def pytest_report_header() -> str:
+    return f"a missing server {'fails its tests (CI)' if in_ci() else 'skips its tests'}"
+
+
+def pytest_sessionstart() -> None:
+    # A shell's background job ignores Ctrl-C, and so would every program that a test starts and interrupts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    end_leftovers()

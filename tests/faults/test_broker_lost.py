@@ -1,0 +1,72 @@
+"""A broker that loses everything it held, or is away for a while."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import redis
+
+from tests.faults.harness import System
+from tests.faults.load import Load
+from tests.faults.test_worker_killed import table_held
+from worker_sync.embedded import EmbeddedRedis
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+AWAY_S = 10.0
+
+
+@pytest.fixture
+def own_broker(system: System, redis_server: EmbeddedRedis) -> EmbeddedRedis:
+    """The system's Redis, to be killed."""
+    system.move_broker(redis_server.url)
+    return redis_server
+
+
+def wipe_while_batches_are_queued(system: System, times: int) -> None:
+    with Load(system.source), redis.Redis.from_url(system.broker) as broker:
+        system.capture()
+        system.worker()
+        for _ in range(times):
+            system.await_progress(50, 90)
+            with table_held(system.targets["reporting"]):
+                system.until(lambda: int(broker.llen("sync")) > 5, "batches are queued")
+                broker.flushall()
+        system.await_progress(50, 90)
+    system.assert_same()
+
+
+def test_a_broker_wiped_while_batches_are_queued_loses_nothing(system: System) -> None:
+    wipe_while_batches_are_queued(system, 3)
+
+
+@pytest.mark.long
+def test_a_broker_wiped_fifteen_times_loses_nothing(system: System) -> None:
+    wipe_while_batches_are_queued(system, 15)
+
+
+def test_a_broker_that_is_killed_and_comes_back_empty_loses_nothing(system: System, own_broker: EmbeddedRedis) -> None:
+    with Load(system.source):
+        system.capture()
+        system.worker()
+        for _ in range(2):
+            system.await_progress(50, 90)
+            own_broker.kill()
+            own_broker.start()
+        system.await_progress(50, 90)
+    system.assert_same()
+
+
+def test_a_broker_that_is_away_for_ten_seconds_is_waited_for(system: System, own_broker: EmbeddedRedis) -> None:
+    with Load(system.source):
+        capture, worker = system.capture(), system.worker()
+        system.await_progress(50, 90)
+        own_broker.kill()
+        back = time.monotonic() + AWAY_S
+        system.until(lambda: "publish_retry" in capture.text() and time.monotonic() > back, "ten seconds pass")
+        assert capture.process.poll() is None
+        assert worker.process.poll() is None
+        own_broker.start()
+        system.await_progress(50, 90)
+    system.assert_same()

@@ -1,0 +1,158 @@
+"""The exporter over real reports in a real control store and a real broker."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kombu import Connection, Queue
+from prometheus_client.parser import text_string_to_metric_families
+
+from worker_sync.core.errors import Halt, State
+from worker_sync.core.metrics import BY_NAME
+from worker_sync.core.position import Position
+from worker_sync.core.settings import Settings, parse
+from worker_sync.exporter import Collector, MetricsServer
+from worker_sync.exporter.queues import QueueDepths
+from worker_sync.store import ControlStore
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+@pytest.fixture
+def store(source_db: str) -> Iterator[ControlStore]:
+    with ControlStore(source_db) as store:
+        store.migrate()
+        yield store
+
+
+@pytest.fixture
+def settings(source_db: str, redis_url: str) -> Settings:
+    document: dict[str, Any] = {
+        "control": source_db,
+        "broker": redis_url,
+        "databases": {"shop": {"url": "postgresql://h/shop"}, "reporting": {"url": "postgresql://h/reporting"}},
+        "pipelines": {"p": {"source": "shop", "target": "reporting", "tables": ["public.*"]}},
+    }
+    return parse(document, where="test", folder=Path())
+
+
+def report(lag_ms: float | None = 12.5, **shard: Any) -> dict[str, Any]:
+    now = int(time.time() * 1_000_000)
+    lane = {
+        "position": str(Position("00B0")),
+        "pending": 0,
+        "waiting_ms": None,
+        "committed_at": now,
+        "applied_at": now,
+        "lag_ms": lag_ms,
+        "changes": 700,
+        "batches": 9,
+        **shard,
+    }
+    return {
+        "retained_bytes": 4096,
+        "window": {"bytes": 100, "batches": 2},
+        "read_changes": 800,
+        "pipelines": {"p": {"shards": {"0": lane}}},
+    }
+
+
+def scrape(settings: Settings, store: ControlStore, broker: str) -> Samples:
+    depths = QueueDepths(broker, ["sync", "default"])
+    with (
+        MetricsServer(Collector(settings, store, depths), "127.0.0.1", 0, store.ping) as server,
+        urllib.request.urlopen(f"{server.url}/metrics") as answer,
+    ):
+        text = answer.read().decode()
+    depths.close()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+LANE = (("pipeline", "p"), ("shard", "0"))
+SHOP = (("source", "shop"),)
+
+
+def test_a_report_becomes_metrics(settings: Settings, store: ControlStore, redis_url: str) -> None:
+    store.reports.put("capture:shop", "capture", "shop", report())
+    found = scrape(settings, store, redis_url)
+    assert found["sync_lag_ms", LANE] == 12.5
+    assert found["sync_rows_total", LANE] == 700
+    assert found["sync_batches_total", LANE] == 9
+    assert found["sync_window_bytes", SHOP] == 100
+    assert found["sync_retained_log_bytes", SHOP] == 4096
+    assert found["sync_capture_up", SHOP] == 1
+    assert 0 <= found["sync_watermark_age_seconds", LANE] < 30
+
+
+def test_what_is_not_known_is_absent(settings: Settings, store: ControlStore, redis_url: str) -> None:
+    found = scrape(settings, store, redis_url)
+    names = {name for name, _ in found}
+    assert not names & {"sync_lag_ms", "sync_rows_total", "sync_window_bytes", "sync_retained_log_bytes"}
+    assert found["sync_capture_up", SHOP] == 0
+
+
+def test_a_shard_without_measurement_has_no_lag(settings: Settings, store: ControlStore, redis_url: str) -> None:
+    store.reports.put("capture:shop", "capture", "shop", report(lag_ms=None))
+    assert ("sync_lag_ms", LANE) not in scrape(settings, store, redis_url)
+
+
+def test_a_heartbeat_that_waits_makes_the_lag_grow(settings: Settings, store: ControlStore, redis_url: str) -> None:
+    store.reports.put("capture:shop", "capture", "shop", report(lag_ms=0.0))
+    store.heartbeats.sent("shop", "00B1")
+    first = scrape(settings, store, redis_url)["sync_lag_ms", LANE]
+    second = scrape(settings, store, redis_url)["sync_lag_ms", LANE]
+    assert 0 < first < second
+
+
+def test_a_halted_pipeline_is_labelled_with_its_reason(settings: Settings, store: ControlStore, redis_url: str) -> None:
+    store.pipelines.halt("p", Halt(State.SLOT_MISSING, "gone", "resync"))
+    found = scrape(settings, store, redis_url)
+    assert found["sync_pipeline_halted", (("pipeline", "p"), ("reason", "slot-missing"))] == 1
+
+
+def test_queues_are_counted_and_empty_ones_are_zero(settings: Settings, store: ControlStore, redis_url: str) -> None:
+    with Connection(redis_url) as connection, connection.Producer() as producer:
+        for _ in range(3):
+            producer.publish({}, routing_key="sync", declare=[Queue("sync", routing_key="sync")])
+    found = scrape(settings, store, redis_url)
+    assert found["queue_depth", (("queue", "sync"),)] == 3
+    assert found["queue_depth", (("queue", "default"),)] == 0
+
+
+def test_a_broker_that_is_away_costs_its_metrics_only(settings: Settings, store: ControlStore) -> None:
+    store.reports.put("capture:shop", "capture", "shop", report())
+    found = scrape(settings, store, "redis://127.0.0.1:1/0")
+    assert ("sync_lag_ms", LANE) in found
+    assert found["scrape_errors_total", (("subject", "broker"),)] == 1
+    assert "queue_depth" not in {name for name, _ in found}
+
+
+def test_every_metric_is_in_the_table_of_names(settings: Settings, store: ControlStore, redis_url: str) -> None:
+    store.reports.put("capture:shop", "capture", "shop", report())
+    names = {name for name, _ in scrape(settings, store, redis_url)}
+    assert names <= set(BY_NAME)
+
+
+def test_health_says_when_the_control_store_is_away(settings: Settings, store: ControlStore, redis_url: str) -> None:
+    away = ControlStore("postgresql://127.0.0.1:1/none")
+    collector = Collector(settings, store, dict)
+    with MetricsServer(collector, "127.0.0.1", 0, away.ping) as server:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{server.url}/healthz")
+        with refused.value as answer:
+            assert answer.code == 503
+    with (
+        MetricsServer(collector, "127.0.0.1", 0, store.ping) as server,
+        urllib.request.urlopen(f"{server.url}/healthz") as healthy,
+    ):
+        assert healthy.read() == b"ok\n"

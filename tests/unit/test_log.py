@@ -1,0 +1,72 @@
+"""Log lines: their form, and what never stands in them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+
+from worker_sync.core import log
+from worker_sync.core.settings import Log
+
+logger = logging.getLogger("tests.log")
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before
+    logging.captureWarnings(False)
+
+
+def written(form: Literal["text", "json"], level: Literal["info", "warning"] = "info") -> io.StringIO:
+    stream = io.StringIO()
+    log.configure(Log(format=form, level=level), ["s3cret-token"], stream)
+    return stream
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_secret_is_never_printed(form: Literal["text", "json"]) -> None:
+    stream = written(form)
+    logger.info("connecting to %s", "postgresql://u:hunter2@h/d", extra=log.event("connect", url="redis://:hunter2@r"))
+    logger.info("token s3cret-token", extra={"nested": {"token": "s3cret-token"}})
+    try:
+        raise ValueError("mongodb://u:hunter2@h refused s3cret-token")
+    except ValueError:
+        logger.exception("failed")
+    assert "ValueError" in stream.getvalue()
+    assert "hunter2" not in stream.getvalue()
+    assert "s3cret-token" not in stream.getvalue()
+
+
+def test_a_json_line_has_the_action_and_its_fields() -> None:
+    stream = written("json")
+    logger.warning("%d rows", 3, extra=log.event("applied", pipeline="a-to-b", rows=3))
+    line = json.loads(stream.getvalue())
+    assert line.pop("time").endswith("+00:00")
+    assert line == {
+        "level": "warning",
+        "logger": "tests.log",
+        "message": "3 rows",
+        "action": "applied",
+        "pipeline": "a-to-b",
+        "rows": 3,
+    }
+
+
+def test_a_text_line_reads_as_prose_with_fields_behind() -> None:
+    stream = written("text")
+    logger.info("applied", extra=log.event("applied", rows=3))
+    assert stream.getvalue().endswith("info    applied | action=applied rows=3\n")
+
+
+def test_lines_below_the_level_are_left_out() -> None:
+    stream = written("text", "warning")
+    logger.info("quiet")
+    assert stream.getvalue() == ""

@@ -1,0 +1,242 @@
+"""Puts a session together: which pipelines run, with which snapshots, from where."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Final
+
+from connectors.base import Source
+from worker_sync.capture.fence import Fence
+from worker_sync.capture.fetcher import Fetcher
+from worker_sync.capture.housekeeping import Housekeeper
+from worker_sync.capture.lane import Cut, Lane, LaneId
+from worker_sync.capture.pipeline import BatchLimits, Pipeline
+from worker_sync.capture.preparation import (
+    all_tables,
+    check_stream,
+    choose_tables,
+    new_stream,
+    open_target,
+)
+from worker_sync.capture.publisher import Publisher
+from worker_sync.capture.routing import Routes
+from worker_sync.capture.session import Running, Session
+from worker_sync.capture.snapshot import Loader
+from worker_sync.capture.targets import Ready, Targets
+from worker_sync.capture.watcher import Watcher
+from worker_sync.capture.window import Retransmission, WindowLimits
+from worker_sync.core import markers
+from worker_sync.core import settings as configuration
+from worker_sync.core.change import TransactionInfo
+from worker_sync.core.errors import Halt
+from worker_sync.core.position import Position
+from worker_sync.core.schema import TableName
+from worker_sync.core.selection import Selected
+from worker_sync.store import ControlStore
+from worker_sync.store.checkpoints import Checkpoint
+from worker_sync.store.leases import Lease
+from worker_sync.store.pipelines import Status
+from worker_sync.store.signals import Signal, SignalKind
+
+log = logging.getLogger(__name__)
+
+_LOADING: Final = (SignalKind.RESYNC, SignalKind.SNAPSHOT)
+
+
+class Assembler:
+    """Builds the session of one source under one lease; what it opened is closed by `stack`."""
+
+    def __init__(
+        self,
+        settings: configuration.Settings,
+        source: Source,
+        source_name: str,
+        store: ControlStore,
+        lease: Lease,
+        publish: Callable[[Cut], None],
+        stack: ExitStack,
+    ) -> None:
+        self._settings = settings
+        self._source = source
+        self._name = source_name
+        self._store = store
+        self._lease = lease
+        self._publish = publish
+        self._stack = stack
+        self._pipelines = settings.pipelines_from(source_name)
+        self._signals: list[Signal] = []
+
+    def wanted(self) -> object:
+        """What should run; a session ends when this is no longer what it was built for."""
+        requests = {signal.id for signal in self._store.signals.pending(self._name) if signal.kind in _LOADING}
+        return {pipeline.name: self._runs(pipeline) for pipeline in self._pipelines}, requests
+
+    def _built_for(self, ready: list[Ready]) -> object:
+        """What `wanted` says as long as nobody asks for something else: people may have while this was being built."""
+        names = {entry.settings.name for entry in ready}
+        return {pipeline.name: pipeline.name in names for pipeline in self._pipelines}, {s.id for s in self._signals}
+
+    def _runs(self, pipeline: configuration.Pipeline) -> bool:
+        return self._store.pipelines.get(pipeline.name).status is Status.RUNNING
+
+    def session(self, stop: threading.Event) -> Session | None:
+        """The session, or None when no pipeline is to run. Raises Halt for what concerns the whole source."""
+        running = [p for p in self._pipelines if self._runs(p)]
+        if not running:
+            return None
+        # After the states: whoever resumes a pipeline by a request has left the request before.
+        self._signals = [signal for signal in self._store.signals.pending(self._name) if signal.kind in _LOADING]
+        self._source.cut_off()
+        chosen = choose_tables(self._settings, self._source, self._pipelines)
+        checkpoint = self._checkpoint(all_tables(chosen))
+        self._store.checkpoints.save(checkpoint)
+        ready = self._open_targets([p for p in running if self._runs(p)], chosen, checkpoint)
+        if not ready:
+            return None
+        checkpoint = replace(checkpoint, lanes=self._lanes_of(checkpoint, ready))
+        self._store.checkpoints.save(checkpoint)
+        frozen = len(ready) < len(self._pipelines)
+        return self._assemble(ready, checkpoint, frozen, stop)
+
+    def _open_targets(
+        self, running: list[configuration.Pipeline], chosen: dict[str, list[Selected]], checkpoint: Checkpoint
+    ) -> list[Ready]:
+        targets = Targets(self._settings, self._source, Fence(self._lease.token, checkpoint), self._stack)
+        ready = []
+        for pipeline in running:
+            signals = [signal for signal in self._signals if signal.pipeline == pipeline.name]
+            try:
+                ready.append(targets.open(pipeline, chosen[pipeline.name], signals))
+            except Halt as halt:
+                log.error("%s: %s", pipeline.name, halt.about(pipeline.name), extra={"action": "pipeline_halted"})
+                self._store.pipelines.halt(pipeline.name, halt)
+                continue
+            for signal in signals:
+                self._store.signals.start(signal.id)
+        return ready
+
+    def _lanes_of(self, checkpoint: Checkpoint, ready: list[Ready]) -> dict[str, str]:
+        """What the checkpoint knows of shards: those that run, and those of pipelines that stand still. A pipeline
+        that left the configuration is forgotten: from here on log that it lacks may be confirmed."""
+        opened = {entry.settings.name for entry in ready}
+        still = {pipeline.name for pipeline in self._pipelines} - opened
+        kept = {key: text for key, text in checkpoint.lanes.items() if key.rpartition("/")[0] in still}
+        for entry in ready:
+            kept |= {f"{entry.settings.name}/{shard}": str(mark.position) for shard, mark in entry.layout.marks.items()}
+        return kept
+
+    # -- the source
+
+    def _checkpoint(self, tables: list[TableName]) -> Checkpoint:
+        """The checkpoint to begin from, with the source's stream behind it."""
+        checkpoint = self._store.checkpoints.load(self._name)
+        if checkpoint is None:
+            return self._new_stream(tables, set())
+        if self._begun_anew() >= {pipeline.name for pipeline in self._pipelines}:
+            # Nobody needs the old stream, and what it would deliver next may be what can't be read.
+            self._source.drop_stream()
+            return self._new_stream(tables, set())
+        try:
+            check_stream(self._source, checkpoint)
+        except Halt as halt:
+            renewed = {s.pipeline for s in self._signals if s.kind is SignalKind.RESYNC and s.table is None}
+            if not renewed:
+                raise
+            log.warning("starting a new stream: %s", halt.detail, extra={"action": "stream_renewed"})
+            return self._new_stream(tables, {pipeline.name for pipeline in self._pipelines} - renewed)
+        self._source.create_stream(tables)
+        return replace(checkpoint, token=self._lease.token)
+
+    def _begun_anew(self) -> set[str]:
+        """The pipelines that are to begin anew as a whole and have not begun."""
+        asked = (s for s in self._signals if s.kind is SignalKind.RESYNC and s.table is None and s.started_at is None)
+        return {signal.pipeline for signal in asked}
+
+    def _new_stream(self, tables: list[TableName], others: set[str]) -> Checkpoint:
+        """A new stream. `others` are pipelines that nobody asked to begin anew: what lies between their position and
+        the new start is lost to them, so they are taken to have been at that start, where no shard of theirs is."""
+        checkpoint = new_stream(self._source, self._name, tables)
+        start = str(Position(checkpoint.confirmed))
+        lanes = {f"{p.name}/{n}": start for p in self._pipelines if p.name in others for n in range(p.shards)}
+        return replace(checkpoint, lanes=lanes, token=self._lease.token)
+
+    # -- the session
+
+    def _assemble(self, ready: list[Ready], checkpoint: Checkpoint, frozen: bool, stop: threading.Event) -> Session:
+        tuning = self._settings.capture
+        changed = threading.Event()
+        stream = self._stack.enter_context(self._source.open_stream(checkpoint.confirmed))
+        publisher = Publisher(self._publish)
+        must_see = [TransactionInfo(*entry) for entry in checkpoint.unseen]
+        running = []
+        for entry in ready:
+            routes = Routes(stream.schemas, entry.target_of)
+            lanes = [self._lane(entry, shard, checkpoint, publisher) for shard in sorted(entry.layout.marks)]
+            limits = BatchLimits(
+                tuning.batch_changes, tuning.batch_bytes, tuning.linger_ms / 1000, tuning.max_linger_ms / 1000
+            )
+            pipeline = Pipeline(entry.settings.name, lanes, routes, limits)
+            running.append(self._running(entry, pipeline, must_see, changed))
+        housekeeper = Housekeeper(
+            self._store,
+            self._lease,
+            self._name,
+            checkpoint,
+            {s.id for s in self._signals if s.pipeline in {entry.settings.name for entry in ready}},
+            self._built_for(ready),
+            self.wanted,
+            self._describe,
+            tuning.confirm_every_s,
+        )
+        return Session(
+            stream,
+            running,
+            publisher,
+            housekeeper,
+            WindowLimits(tuning.window_bytes, tuning.window_batches),
+            tuning.batch_changes,
+            checkpoint.confirmed,
+            frozen,
+            # While something stands still nothing is confirmed, so the shards could never be seen to be drained.
+            any(entry.layout.draining for entry in ready) and not frozen,
+            changed,
+            stop,
+        )
+
+    def _lane(self, entry: Ready, shard: int, checkpoint: Checkpoint, publisher: Publisher) -> Lane:
+        identity = LaneId(self._name, entry.settings.name, shard, self._lease.token)
+        return Lane(identity, entry.layout.marks[shard], checkpoint.confirmed, publisher.put)
+
+    def _running(
+        self, entry: Ready, pipeline: Pipeline, must_see: Iterable[TransactionInfo], changed: threading.Event
+    ) -> Running:
+        tuning = self._settings.capture
+        fetcher = Fetcher(
+            self._source.reader,
+            lambda: open_target(self._settings, entry.settings).reader(),
+            entry.target_of,
+            tuning.snapshot_rows,
+            lambda: self._source.emit(markers.NUDGE, b""),
+        )
+        begin = max(mark.position.commit for mark in entry.layout.marks.values())
+        loader = Loader(pipeline, fetcher, must_see, begin)
+        for mark in entry.inherited:
+            for lane in pipeline.lanes:
+                lane.inherit(mark)
+        for load in entry.loads:
+            loader.add(load)
+        return Running(
+            pipeline,
+            Watcher(entry.sink, [pipeline.name], changed),
+            loader,
+            fetcher,
+            [Retransmission(lane, tuning.resend_after_s) for lane in pipeline.lanes],
+        )
+
+    def _describe(self) -> dict[str, object]:
+        status = self._source.stream_status()
+        return {"source": self._name, "retained_bytes": status.retained_bytes, "head": status.head}

@@ -1,0 +1,93 @@
+"""Where a pipeline's shards stand, and making this capture the only one that they listen to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from connectors.base import Mark, Sink
+from worker_sync.core.errors import Fenced, Halt, State
+from worker_sync.core.position import Position
+from worker_sync.core.settings import Pipeline
+from worker_sync.store.checkpoints import Checkpoint
+
+
+class Outnumbered(Fenced):
+    """The target has seen a higher epoch
+
+    Either a newer capture runs, or the control store was set up anew and counts from the beginning again.
+    """
+
+    def __init__(self, pipeline: str, epoch: int) -> None:
+        self.epoch = epoch
+        super().__init__(f"{pipeline} is at epoch {epoch}")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The shards with which a pipeline runs now.
+
+    `marks`: where each stands. `draining`: they are those of an earlier configuration, to be emptied before the
+    configured number takes over. `before`: the marks of the layout that was just replaced, else `marks`.
+    """
+
+    marks: dict[int, Mark]
+    draining: bool
+    before: dict[int, Mark]
+
+
+class Fence:
+    """Fences pipelines for one capture. A shard's key is `pipeline/shard`, as in `Checkpoint.lanes`."""
+
+    def __init__(self, epoch: int, checkpoint: Checkpoint) -> None:
+        self._epoch = epoch
+        self._checkpoint = checkpoint
+
+    def pipeline(self, sink: Sink, pipeline: Pipeline, anew: Position | None) -> Layout:
+        """Fence the shards of a pipeline; with `anew` their marks are forgotten first, and they begin there.
+
+        Raises Halt(position-lost) when a shard went back in time (for instance by a restored backup) or was not
+        captured for a while: the log in between may be gone. Raises Outnumbered when a newer capture is at work.
+        """
+        there = sink.marks(pipeline.name)
+        highest = max((mark.epoch for mark in there.values()), default=0)
+        if highest > self._epoch:
+            raise Outnumbered(pipeline.name, highest)
+        known = self._known(pipeline.name)
+        if anew is None and not known and any(mark.batches for mark in there.values()):
+            raise self._lost(pipeline, "this capture has no record of where it stands")
+        if anew is not None or not known:
+            sink.forget(pipeline.name)
+            marks = self._all(sink, pipeline, range(pipeline.shards), anew)
+            return Layout(marks, False, marks)
+        marks = self._all(sink, pipeline, known)
+        self._check(pipeline, known, marks)
+        if set(known) == set(range(pipeline.shards)):
+            return Layout(marks, False, marks)
+        return self._change(sink, pipeline, marks)
+
+    def _known(self, pipeline: str) -> dict[int, Position]:
+        """The positions that the checkpoint has of the pipeline's shards."""
+        lanes = ((*key.rpartition("/"), text) for key, text in self._checkpoint.lanes.items())
+        return {int(shard): Position.parse(text) for name, _, shard, text in lanes if name == pipeline}
+
+    def _all(
+        self, sink: Sink, pipeline: Pipeline, shards: Iterable[int], anew: Position | None = None
+    ) -> dict[int, Mark]:
+        start, identity = anew or Position(self._checkpoint.confirmed), self._checkpoint.identity
+        return {shard: sink.fence(pipeline.name, shard, self._epoch, identity, start) for shard in sorted(shards)}
+
+    def _check(self, pipeline: Pipeline, known: dict[int, Position], marks: dict[int, Mark]) -> None:
+        for shard, mark in marks.items():
+            if mark.position < known[shard]:
+                raise self._lost(pipeline, f"{pipeline.target} stands at {mark.position}, but it was at {known[shard]}")
+
+    def _lost(self, pipeline: Pipeline, detail: str) -> Halt:
+        return Halt(State.POSITION_LOST, detail, f"worker-sync resync {pipeline.name}")
+
+    def _change(self, sink: Sink, pipeline: Pipeline, marks: dict[int, Mark]) -> Layout:
+        """The configured number of shards differs. A key's changes may move to another shard only where none of the
+        old shards has applied more than what is confirmed: there all of them stand at the same point of the log."""
+        if any(mark.position.commit > self._checkpoint.confirmed for mark in marks.values()):
+            return Layout(marks, True, marks)
+        return Layout(self._all(sink, pipeline, range(pipeline.shards)), False, marks)

@@ -1,0 +1,143 @@
+"""Reads snapshot chunks from a thread of its own, so that a slow query never delays the stream."""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from connectors.base import Chunk, TableReader
+from worker_sync.capture.background import Background
+from worker_sync.capture.overlay import ChunkRows
+from worker_sync.capture.routing import Route, TargetOf
+from worker_sync.core.errors import Halt, State
+from worker_sync.core.schema import TableName, TableSchema
+from worker_sync.core.values import Key, Row
+
+
+@dataclass(slots=True)
+class TableLoad:
+    """The snapshot of one table for one pipeline.
+
+    First the rows in key order, then those of `again` by key, then (with `sweep`) the rows that the target has and
+    the source has not. `signal` is the person's request that it serves.
+    """
+
+    name: TableName
+    signal: int | None = None
+    chunk: int = 0
+    last_key: Key | None = None
+    rows_read: bool = False
+    sweep: bool = False
+    swept_to: Key | None = None
+    swept: bool = False
+    again: deque[Key] = field(default_factory=deque)
+    rows: int = 0
+    estimate: int = 0
+
+
+@dataclass(slots=True)
+class Fetched:
+    """A chunk on its way into the stream."""
+
+    route: Route
+    chunk: Chunk
+    rows: ChunkRows
+    #: The keys that were asked for, when rows were read by key.
+    asked: list[Key] = field(default_factory=list)
+    #: The last of the target's keys that were looked for.
+    swept_to: Key | None = None
+
+
+class Fetcher(Background):
+    """Serves one request at a time; the answer (or the error) waits in `take`.
+
+    `nudge` writes something into the source's log: an idle source would keep the stream from ever passing the
+    chunk's horizon.
+    """
+
+    def __init__(
+        self,
+        source: Callable[[], TableReader],
+        target: Callable[[], TableReader],
+        target_of: TargetOf,
+        limit: int,
+        nudge: Callable[[], object],
+    ) -> None:
+        super().__init__("fetcher")
+        self._nudge = nudge
+        self._open_source, self._open_target = source, target
+        self._target_of = target_of
+        self._limit = limit
+        self._requests: queue.SimpleQueue[TableLoad | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
+        self._readers: dict[str, TableReader] = {}
+
+    def request(self, load: TableLoad) -> None:
+        """Ask for the next chunk of a table, whose `load` is left alone until the answer is taken."""
+        self._requests.put(load)
+
+    def take(self) -> Fetched | None:
+        """The answer, or None while it is not there. Raises what reading raised."""
+        self.check()
+        try:
+            return self._answers.get_nowait()
+        except queue.Empty:
+            return None
+
+    def wake(self) -> None:
+        self._requests.put(None)
+
+    def work(self) -> None:
+        try:
+            while (load := self._requests.get()) is not None and not self.stopping.is_set():
+                fetched = self._fetch(load)
+                self._nudge()
+                self._answers.put(fetched)
+        finally:
+            for reader in self._readers.values():
+                reader.close()
+
+    def _source(self) -> TableReader:
+        if "source" not in self._readers:
+            self._readers["source"] = self._open_source()
+        return self._readers["source"]
+
+    def _target(self) -> TableReader:
+        if "target" not in self._readers:
+            self._readers["target"] = self._open_target()
+        return self._readers["target"]
+
+    def _fetch(self, load: TableLoad) -> Fetched:
+        source = self._source()
+        schema = source.schema(load.name)
+        route = None if schema is None else self._target_of(schema)
+        if schema is None or route is None:
+            recovery = "take it out of the pipeline, then worker-sync resume PIPELINE"
+            raise Halt(State.SCHEMA_MISMATCH, f"table {load.name} is gone", recovery)
+        if not load.estimate:
+            load.estimate = source.count(schema)
+        if not load.rows_read:
+            chunk = source.chunk(schema, load.last_key, self._limit)
+            return Fetched(route, chunk, by_key(schema, chunk.rows))
+        if load.again:
+            keys = [load.again[index] for index in range(min(self._limit, len(load.again)))]
+            chunk = source.rows(schema, keys)
+            return Fetched(route, chunk, by_key(schema, chunk.rows), keys)
+        return self._sweep(load, schema, route)
+
+    def _sweep(self, load: TableLoad, schema: TableSchema, route: Route) -> Fetched:
+        found = self._target().chunk(route.target, load.swept_to, self._limit)
+        indexes = route.target.key_indexes
+        keys = [tuple([row[index] for index in indexes]) for row in found.rows]
+        chunk = self._source().rows(schema, keys)
+        existing = by_key(schema, chunk.rows)
+        chunk.done = found.done
+        absent: ChunkRows = {key: None for key in keys if key not in existing}
+        return Fetched(route, chunk, absent, swept_to=keys[-1] if keys else load.swept_to)
+
+
+def by_key(schema: TableSchema, rows: list[Row]) -> ChunkRows:
+    indexes = schema.key_indexes
+    return {tuple([row[index] for index in indexes]): row for row in rows}

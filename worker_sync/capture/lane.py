@@ -1,0 +1,205 @@
+"""One shard of one pipeline on the capture's side: the batch being filled and the batches not known to be applied."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from connectors.base import Mark
+from worker_sync.capture.routing import Routes
+from worker_sync.core.change import Batch, Change, Section, SnapshotMark, TransactionInfo
+from worker_sync.core.codec import encode
+from worker_sync.core.position import WHOLE, Position
+from worker_sync.core.schema import TableName, TableSchema
+
+
+@dataclass(frozen=True, slots=True)
+class LaneId:
+    """What a lane's batches have in common."""
+
+    source: str
+    pipeline: str
+    shard: int
+    epoch: int
+
+    def __str__(self) -> str:
+        return f"{self.pipeline}/{self.shard}"
+
+
+@dataclass(slots=True)
+class Cut:
+    """A batch as it was (or will be) published, kept until its shard's watermark passes it."""
+
+    lane: LaneId
+    after: Position
+    upto: Position
+    data: bytes
+    summary: str
+    #: Commit time of its oldest transaction, microseconds; None for a snapshot chunk.
+    oldest: int | None
+
+
+class Lane:
+    """Fills and cuts batches; each cut batch begins where the one before it ended, so the chain has no gap.
+
+    Used by the capture's main thread only.
+    """
+
+    def __init__(self, identity: LaneId, mark: Mark, floor: str, publish: Callable[[Cut], None]) -> None:
+        self.id = identity
+        self.mark = mark
+        # The newest transaction known to be applied as a whole; the mark itself may stand inside one.
+        self._floor = mark.position.commit if mark.position.ordinal == WHOLE else floor
+        #: Where the last cut batch ended: the next one's `after`.
+        self.tail = mark.position
+        self.pending: deque[Cut] = deque()
+        self._publish = publish
+        self._replaying = True
+        self._sections: list[Section] = []
+        self._changes: list[Change] = []
+        self._bytes = 0
+        self._opened_at = 0.0
+
+    # -- filling
+
+    def add(self, info: TransactionInfo, changes: list[Change], size: int, now: float) -> None:
+        """Append changes of one transaction. What the watermark covers already is left out."""
+        if self._replaying:
+            changes = self._beyond_mark(info, changes)
+        if not changes:
+            return
+        if not self._sections:
+            self._opened_at = now
+        if self._ends_in(info):
+            self._sections[-1].count += len(changes)
+        else:
+            self._sections.append(Section(info, len(changes)))
+        self._changes += changes
+        self._bytes += size
+
+    def _beyond_mark(self, info: TransactionInfo, changes: list[Change]) -> list[Change]:
+        start = self.mark.position if not self.pending else self.tail
+        if info.commit > start.commit:
+            self._replaying = False
+            return changes
+        return [change for change in changes if Position(info.commit, change.ordinal) > start]
+
+    def touch(self, info: TransactionInfo, now: float) -> None:
+        """Open an empty section, so that the watermark moves to this transaction though it holds nothing for us."""
+        if Position(info.commit) > self.tail and not self._ends_in(info):
+            self._opened_at = self._opened_at if self._sections else now
+            self._sections.append(Section(info, 0))
+
+    # -- cutting
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._sections)
+
+    def is_full(self, changes: int, size: int) -> bool:
+        return len(self._changes) >= changes or self._bytes >= size
+
+    def age(self, now: float) -> float:
+        """Seconds since the first change of the open batch."""
+        return now - self._opened_at if self._sections else 0.0
+
+    def _ends_in(self, info: TransactionInfo) -> bool:
+        return bool(self._sections) and self._sections[-1].info.commit == info.commit
+
+    def cut(self, routes: Routes, loading: set[TableName], inside: TransactionInfo | None) -> None:
+        """Close the open batch and hand it to the publisher. `loading` names source tables whose snapshot is not
+        complete; `inside` is the transaction of which more may come."""
+        if not self._sections:
+            return
+        last = self._sections[-1]
+        ordinal = self._changes[-1].ordinal if inside is not None and self._ends_in(inside) else WHOLE
+        used = {change.table for change in self._changes}
+        self._send(
+            upto=Position(last.info.commit, ordinal),
+            sections=self._sections,
+            changes=self._changes,
+            tables={table: routes.targets[table] for table in used},
+            split=ordinal != WHOLE,
+            loading=[table for table in used if routes.source_of(table) in loading] if loading else [],
+        )
+        self._sections, self._changes, self._bytes = [], [], 0
+
+    def close_transaction(self, info: TransactionInfo, now: float) -> None:
+        """Called when a transaction is complete: one that was split must end with a whole position, or its log could
+        not be confirmed before the next change arrives."""
+        if not self._sections and self.tail.commit == info.commit and self.tail.ordinal != WHOLE:
+            self.touch(info, now)
+
+    def send_chunk(self, schema: TableSchema, changes: list[Change], mark: SnapshotMark) -> None:
+        """Put a snapshot chunk into the stream here. The open batch must have been cut, at a transaction's end."""
+        assert not self._sections
+        assert self.tail.ordinal == WHOLE
+        self._send(
+            upto=Position(self.tail.commit, WHOLE, self.tail.chunk + 1),
+            sections=[],
+            changes=changes,
+            tables={0: schema},
+            snapshot=mark,
+            loading=[0],
+        )
+
+    def inherit(self, mark: SnapshotMark) -> None:
+        """Tell the shard of a snapshot that was finished before it existed."""
+        state = self.mark.snapshots.get(mark.table)
+        if state is None or not state.done:
+            upto = Position(self.tail.commit, WHOLE, self.tail.chunk + 1)
+            self._send(upto=upto, sections=[], changes=[], tables={}, snapshot=mark)
+
+    def _send(
+        self,
+        upto: Position,
+        sections: list[Section],
+        changes: list[Change],
+        tables: dict[int, TableSchema],
+        snapshot: SnapshotMark | None = None,
+        split: bool = False,
+        loading: list[int] | None = None,
+    ) -> None:
+        batch = Batch(
+            source=self.id.source,
+            pipeline=self.id.pipeline,
+            shard=self.id.shard,
+            epoch=self.id.epoch,
+            after=self.tail,
+            upto=upto,
+            sections=sections,
+            tables=tables,
+            changes=changes,
+            snapshot=snapshot,
+            split=split,
+            loading=loading or [],
+        )
+        oldest = sections[0].info.committed_at if sections else None
+        cut = Cut(self.id, self.tail, upto, encode(batch), batch.summary(), oldest)
+        self.tail = upto
+        self.pending.append(cut)
+        self._publish(cut)
+
+    # -- what is applied
+
+    def advance(self, mark: Mark) -> bool:
+        """Take over a newer mark from the target; True when the watermark moved."""
+        if mark.position <= self.mark.position:
+            return False
+        self.mark = mark
+        if mark.position.ordinal == WHOLE:
+            self._floor = mark.position.commit
+        while self.pending and self.pending[0].upto <= mark.position:
+            self.pending.popleft()
+        return True
+
+    @property
+    def is_drained(self) -> bool:
+        """Everything that this lane was given is applied."""
+        return not self.pending and not self._sections
+
+    def safe_commit(self, read: str) -> str:
+        """The newest commit position up to which this lane needs nothing from the log any more; `read` is that of
+        the last transaction that was read completely."""
+        return read if self.is_drained else min(self._floor, read)

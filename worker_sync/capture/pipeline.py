@@ -1,0 +1,195 @@
+"""A running pipeline on the capture's side: its routes, its lanes, and the barriers between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import xxhash
+
+from worker_sync.capture.lane import Lane
+from worker_sync.capture.routing import Routes
+from worker_sync.core.change import Change, Op, Piece, TransactionInfo
+from worker_sync.core.schema import TableName
+from worker_sync.core.values import Key
+
+#: With this many batches on their way the open one grows instead of following them: what waits in a queue is late by
+#: the time that each batch before it takes, what waits in the open batch by that of one.
+UNDER_WAY: Final = 2
+#: With this many, cutting another one would bring its changes to the target no sooner: it is left to grow.
+CROWDED: Final = 16
+
+_DONE: Final = object()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a batch is cut: by changes, by bytes, or by the seconds since its first change."""
+
+    changes: int
+    size: int
+    linger_s: float
+    max_linger_s: float
+
+
+def shard_of(key: Key, shards: int) -> int:
+    """The shard of a key: stable over processes and machines."""
+    return xxhash.xxh64_intdigest(msgspec.msgpack.encode(key)) % shards
+
+
+class Pipeline:
+    """Spreads the changes of a source's transactions over the pipeline's lanes.
+
+    Order within a key holds because a key has one lane. A change that concerns more than one lane (a truncate, a key
+    change that moves a row to another shard) is a barrier: all lanes are applied up to it, then it alone, then they
+    go on. While a barrier stands, `blocked` is true and the capture reads nothing more.
+    """
+
+    def __init__(self, name: str, lanes: list[Lane], routes: Routes, limits: BatchLimits) -> None:
+        self.name = name
+        self.lanes = lanes
+        self.routes = routes
+        self.loading: set[TableName] = set()
+        self._limits = limits
+        #: The transaction that is routed in part.
+        self._inside: TransactionInfo | None = None
+        #: The rest of the piece at hand, while a barrier holds it up.
+        self._rest: Iterator[None] | None = None
+
+    # -- taking changes
+
+    def take(self, piece: Piece, now: float, *, marker: bool) -> None:
+        """Route one piece; `marker` asks every lane to carry its position even if nothing in it is for us.
+
+        Not to be called while `blocked`.
+        """
+        assert self._rest is None
+        if not piece.last and self._inside is None:
+            self._cut_all()
+        self._inside = piece.info
+        steps = self._take_one_lane(piece, now) if len(self.lanes) == 1 else self._spread(piece, now)
+        self._rest = self._finish(steps, piece, now, marker)
+        self.proceed()
+
+    def _take_one_lane(self, piece: Piece, now: float) -> Iterator[None]:
+        self.lanes[0].add(piece.info, self._routed(piece.changes), piece.size, now)
+        return iter(())
+
+    def _routed(self, changes: Iterable[Change]) -> list[Change]:
+        routes = self.routes
+        routed = []
+        for change in changes:
+            route = routes[change.table]
+            if route is not None:
+                routed.append(change if route.pick is None else route.change(change))
+        return routed
+
+    def _finish(self, steps: Iterator[None], piece: Piece, now: float, marker: bool) -> Iterator[None]:
+        yield from steps
+        if piece.last:
+            self._inside = None
+            for lane in self.lanes:
+                lane.close_transaction(piece.info, now)
+                if marker:
+                    lane.touch(piece.info, now)
+        for lane in self.lanes:
+            if lane.is_full(self._limits.changes, self._limits.size):
+                self._cut(lane)
+
+    def proceed(self) -> None:
+        """Go on with what a barrier held up, as far as it can be done now."""
+        if self._rest is not None and next(self._rest, _DONE) is _DONE:
+            self._rest = None
+
+    @property
+    def blocked(self) -> bool:
+        return self._rest is not None
+
+    # -- several lanes
+
+    def _spread(self, piece: Piece, now: float) -> Iterator[None]:
+        changes = self._routed(piece.changes)
+        size = piece.size // max(1, len(changes))
+        groups: list[list[Change]] = [[] for _ in self.lanes]
+        for change in changes:
+            shard = self._shard(change)
+            if shard is not None:
+                groups[shard].append(change)
+                continue
+            self._add_groups(piece.info, groups, size, now)
+            groups = [[] for _ in self.lanes]
+            yield from self._barrier(piece.info, change, size, now)
+        self._add_groups(piece.info, groups, size, now)
+
+    def _shard(self, change: Change) -> int | None:
+        """The lane of a change; None when it concerns more than one."""
+        if change.op == Op.TRUNCATE:
+            return None
+        old = None if change.key is None else shard_of(change.key, len(self.lanes))
+        if change.after is None:
+            return old
+        indexes = self.routes.targets[change.table].key_indexes
+        new = shard_of(tuple([change.after[index] for index in indexes]), len(self.lanes))
+        return new if old is None or old == new else None
+
+    def _add_groups(self, info: TransactionInfo, groups: list[list[Change]], size: int, now: float) -> None:
+        for lane, group in zip(self.lanes, groups, strict=True):
+            lane.add(info, group, size * len(group), now)
+
+    def _barrier(self, info: TransactionInfo, change: Change, size: int, now: float) -> Iterator[None]:
+        lane = self.lanes[0 if change.key is None else shard_of(change.key, len(self.lanes))]
+        yield from self._drain()
+        lane.add(info, [change], size, now)
+        yield from self._drain()
+
+    def _drain(self) -> Iterator[None]:
+        for lane in self.lanes:
+            self._cut(lane)
+        while not all(lane.is_drained for lane in self.lanes):
+            yield
+
+    # -- cutting
+
+    def _cut(self, lane: Lane) -> None:
+        lane.cut(self.routes, self.loading, self._inside)
+
+    def _cut_all(self) -> None:
+        for lane in self.lanes:
+            self._cut(lane)
+
+    @property
+    def at_boundary(self) -> bool:
+        """No transaction is half routed."""
+        return self._inside is None and self._rest is None
+
+    def flush(self) -> None:
+        """Cut what is open, at a transaction's end."""
+        assert self.at_boundary
+        self._cut_all()
+
+    def cut_due(self, now: float) -> float | None:
+        """Cut the batches that have waited long enough; returns the seconds until the next one is due, None when
+        nothing is open. Inside a transaction only its size cuts it."""
+        if not self.at_boundary:
+            return None
+        waits = []
+        for lane in self.lanes:
+            if lane.is_open:
+                wait = self._linger(len(lane.pending)) - lane.age(now)
+                if wait <= 0:
+                    self._cut(lane)
+                else:
+                    waits.append(wait)
+        return min(waits, default=None)
+
+    def _linger(self, pending: int) -> float:
+        """Seconds that an open batch may wait for more. With nothing under way a change leaves at once; with enough
+        under way it waits until one has arrived."""
+        if pending == 0:
+            return 0.0
+        if pending < UNDER_WAY:
+            return self._limits.linger_s
+        return self._limits.max_linger_s if pending < CROWDED else math.inf

@@ -1,0 +1,98 @@
+"""Opens the targets of a session's pipelines and works out what of their tables is still to be copied."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from connectors.base import Mark, Sink, Source
+from worker_sync.capture.fence import Fence, Layout
+from worker_sync.capture.fetcher import TableLoad
+from worker_sync.capture.preparation import create_target, open_target, target_function
+from worker_sync.capture.routing import TargetOf
+from worker_sync.core import markers
+from worker_sync.core.change import SnapshotMark
+from worker_sync.core.position import Position
+from worker_sync.core.schema import TableName
+from worker_sync.core.selection import Selected
+from worker_sync.core.settings import Pipeline, Settings
+from worker_sync.store.signals import Signal, SignalKind
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A pipeline whose target is open, fenced and complete.
+
+    `loads`: the tables to copy. `inherited`: finished snapshots that shards which are new here don't know of yet.
+    """
+
+    settings: Pipeline
+    sink: Sink
+    target_of: TargetOf
+    layout: Layout
+    loads: list[TableLoad]
+    inherited: list[SnapshotMark]
+
+
+class Targets:
+    """What it opens is closed by `stack`."""
+
+    def __init__(self, settings: Settings, source: Source, fence: Fence, stack: ExitStack) -> None:
+        self._settings = settings
+        self._source = source
+        self._fence = fence
+        self._stack = stack
+
+    def open(self, pipeline: Pipeline, selected: list[Selected], signals: Sequence[Signal]) -> Ready:
+        """Open the pipeline's target, create what is missing there, and fence its shards. `signals` are what people
+        asked of this pipeline. Raises Halt for what concerns this pipeline only."""
+        sink = self._stack.enter_context(open_target(self._settings, pipeline))
+        create_target(sink, pipeline, selected)
+        anew = any(s.kind is SignalKind.RESYNC and s.table is None and s.started_at is None for s in signals)
+        layout = self._fence.pipeline(sink, pipeline, self._now() if anew else None)
+        tables = [table.source.table for table in selected]
+        loads = _loads(pipeline, tables, layout, signals)
+        inherited = [] if layout.marks == layout.before else _inherited(tables, layout)
+        return Ready(pipeline, sink, target_function(sink, selected), layout, loads, inherited)
+
+    def _now(self) -> Position:
+        """Where a pipeline begins anew: what the log holds before is the snapshot's, however it came about. Without
+        that a change that can't be applied would come again after every resync."""
+        return Position(self._source.emit(markers.NUDGE, b""))
+
+
+def _loads(
+    pipeline: Pipeline, tables: Collection[TableName], layout: Layout, signals: Sequence[Signal]
+) -> list[TableLoad]:
+    loads = []
+    for table in tables:
+        asked = next((s for s in signals if s.table is None or TableName.parse(s.table) == table), None)
+        load = _load(table, layout.before.values(), asked)
+        if load is not None and (asked is not None or pipeline.snapshot == "initial"):
+            loads.append(load)
+    return loads
+
+
+def _load(table: TableName, marks: Collection[Mark], asked: Signal | None) -> TableLoad | None:
+    """The load that a table needs, continued where the shard that is least far stands; None when it is loaded."""
+    states = [mark.snapshots.get(str(table)) for mark in marks]
+    if asked is None and all(state is not None and state.done for state in states):
+        return None
+    sweep = asked is not None and asked.kind is SignalKind.RESYNC
+    signal = None if asked is None else asked.id
+    known = [state for state in states if state is not None and not state.done]
+    if len(known) < len(states) or (asked is not None and asked.started_at is None):
+        return TableLoad(table, signal, sweep=sweep)
+    least = min(known, key=lambda state: state.chunk)
+    return TableLoad(table, signal, chunk=least.chunk, last_key=least.last_key, sweep=sweep)
+
+
+def _inherited(tables: Collection[TableName], layout: Layout) -> list[SnapshotMark]:
+    found = []
+    for table in tables:
+        states = [mark.snapshots.get(str(table)) for mark in layout.before.values()]
+        last = states[0]
+        if last is not None and all(state is not None and state.done for state in states):
+            found.append(SnapshotMark(str(table), last.chunk, last.last_key, True))
+    return found

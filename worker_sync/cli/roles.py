@@ -1,0 +1,120 @@
+"""One role of a deployment in this process: `capture`, `worker`, `beat`, `exporter`, `flower`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from worker_sync.cli.options import configured, state
+from worker_sync.cli.up import stopping_on_signals
+from worker_sync.composition.workspace import Workspace
+from worker_sync.core import log
+from worker_sync.core.settings import Settings
+
+
+def _begin(ctx: click.Context) -> Settings:
+    settings = state(ctx).settings()
+    log.configure(settings.log, settings.secrets())
+    return settings
+
+
+@click.command(epilog="\b\nExamples:\n  worker-sync capture shop")
+@configured
+@click.argument("name")
+@click.pass_context
+def capture(ctx: click.Context, name: str) -> int:
+    """Capture the changes of the source database NAME until SIGTERM.
+
+    A second one for the same source stands by until the first is gone. Exit code 1 when the source stands in a named
+    state, which `worker-sync status` explains.
+    """
+    from worker_sync.capture import run
+
+    settings = _begin(ctx)
+    settings.database(name)
+    stop = threading.Event()
+    with Workspace(settings) as space, stopping_on_signals(stop.set):
+        return run(space.settings, name, stop)
+
+
+@click.command(epilog="\b\nExamples:\n  worker-sync worker\n  worker-sync worker --queues sync,default")
+@configured
+@click.option("--queues", help="Queues to work on, separated by commas (default: all).")
+@click.option("--name", help="The worker's name before the @ (default: worker-PID).")
+@click.option("--grace", type=click.FloatRange(min=0.1), help="Seconds from SIGTERM to the handing back (default: 10).")
+@click.pass_context
+def worker(ctx: click.Context, queues: str | None, name: str | None, grace: float | None) -> int:
+    """Work on the queues until SIGTERM; what is unfinished then is handed back.
+
+    The same as `celery -A tasks.app worker` with the pool of the configuration.
+    """
+    arguments = [
+        "--quiet",
+        "worker",
+        "--without-gossip",
+        "--without-mingle",
+        f"--hostname={name or f'worker-{os.getpid()}'}@%h",
+    ]
+    if queues:
+        arguments.append(f"--queues={queues}")
+    return _celery(ctx, arguments, {} if grace is None else {"worker_soft_shutdown_timeout": grace})
+
+
+@click.command(epilog="\b\nExamples:\n  worker-sync beat")
+@configured
+@click.pass_context
+def beat(ctx: click.Context) -> int:
+    """Send the scheduled tasks until SIGTERM; the same as `celery -A tasks.app beat`. Run one of it."""
+    _begin(ctx).state_dir.mkdir(parents=True, exist_ok=True)
+    return _celery(ctx, ["--quiet", "beat", "--pidfile="])
+
+
+@click.command(epilog="\b\nExamples:\n  worker-sync flower")
+@configured
+@click.pass_context
+def flower(ctx: click.Context) -> int:
+    """Show workers and tasks in the browser; the same as `celery -A tasks.app flower`."""
+    options = state(ctx).settings().flower
+    if options.user is not None and options.password is not None:
+        # Not as an argument, which every user of the machine could read.
+        os.environ["FLOWER_BASIC_AUTH"] = f"{options.user}:{options.password.get_secret_value()}"
+    return _celery(ctx, ["flower", f"--address={options.host}", f"--port={options.port}"])
+
+
+def _celery(ctx: click.Context, arguments: Sequence[str], conf: Mapping[str, Any] | None = None) -> int:
+    with Workspace(_begin(ctx)) as space:
+        # Imported here: it tells Celery's process library, once, what SIGTERM means.
+        from tasks import configuration
+        from tasks.app import app
+
+        configuration.configure(space.settings)
+        app.conf.update(conf or {})
+        # Typed as if it returned nothing; it is the exit code, if the command says one.
+        start: Callable[[list[str]], int | None] = app.start
+        return start(list(arguments)) or 0
+
+
+@click.command(epilog="\b\nExamples:\n  worker-sync exporter\n  curl -s http://127.0.0.1:9808/metrics")
+@configured
+@click.pass_context
+def exporter(ctx: click.Context) -> int:
+    """Serve /metrics and /healthz until SIGTERM."""
+    from tasks.queues import NAMES
+    from worker_sync.exporter import Collector, MetricsServer
+    from worker_sync.exporter.queues import QueueDepths
+
+    settings = _begin(ctx)
+    stop = threading.Event()
+    with Workspace(settings) as space, stopping_on_signals(stop.set):
+        assert space.settings.broker is not None
+        depths = QueueDepths(space.settings.broker.reveal(), NAMES)
+        collector = Collector(space.settings, space.store, depths)
+        with MetricsServer(collector, settings.exporter.host, settings.exporter.port, space.store.ping) as server:
+            click.echo(f"serving {server.url}/metrics", err=True)
+            stop.wait()
+        depths.close()
+    return 0

@@ -1,0 +1,60 @@
+"""Asks every source and target what is in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from connectors.base import Finding
+from worker_sync.composition.workspace import Workspace
+from worker_sync.core.errors import Transient
+from worker_sync.core.secrets import redact
+from worker_sync.core.settings import Pipeline
+
+FAILED: Final = 1
+COULD_NOT_RUN: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The findings about one database in one role."""
+
+    database: str
+    role: str
+    findings: Sequence[Finding]
+
+
+def preflight(space: Workspace, pipelines: Sequence[Pipeline]) -> list[Checked]:
+    """All findings about the sources and targets of these pipelines; a server that can't be reached is a finding."""
+    found = []
+    for name in dict.fromkeys(pipeline.source for pipeline in pipelines):
+        found.append(Checked(name, "source", _ask(partial(_source_findings, space, name))))
+    for pipeline in pipelines:
+        asked = _ask(partial(_sink_findings, space, pipeline))
+        found.append(Checked(pipeline.target, f"target of {pipeline.name}", asked))
+    return found
+
+
+def _ask(findings: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:
+    try:
+        return findings()
+    except Transient as error:
+        return [Finding("reachable", None, redact(str(error)), "start the server, or correct the URL")]
+
+
+def _source_findings(space: Workspace, name: str) -> Sequence[Finding]:
+    return space.source(name).preflight(space.source_tables(name))
+
+
+def _sink_findings(space: Workspace, pipeline: Pipeline) -> Sequence[Finding]:
+    return space.sink(pipeline.target).preflight([route.target for route in space.routes(pipeline)])
+
+
+def exit_code(checked: Sequence[Checked]) -> int:
+    """0 all fine, 1 something failed, 3 something could not run."""
+    results = [finding.ok for one in checked for finding in one.findings]
+    if False in results:
+        return FAILED
+    return COULD_NOT_RUN if None in results else 0

@@ -1,0 +1,161 @@
+"""What the commands work with: the settings with real addresses, connections that are opened when asked for and closed
+at the end."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from connectors.base import Sink, Source
+from connectors.registry import open_sink, open_source
+from worker_sync.capture.preparation import all_tables, choose_tables, create_target, new_stream
+from worker_sync.capture.routing import Route, make_route
+from worker_sync.core.errors import Halt, WorkerSyncError
+from worker_sync.core.errors import State as HaltState
+from worker_sync.core.schema import TableName, TableSchema
+from worker_sync.core.secrets import Url
+from worker_sync.core.settings import Pipeline, Settings
+from worker_sync.embedded import EmbeddedServers
+from worker_sync.store import ControlStore
+from worker_sync.store.pipelines import Status
+from worker_sync.verification import TablePair, Waiter
+
+#: Table that a source has, its route to the target.
+Routed = list[Route]
+
+
+class Workspace:
+    """Everything a command needs of one configuration. Used by one thread; `close` gives all back."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._stack = ExitStack()
+        self._given = settings
+        self._sources: dict[str, Source] = {}
+        self._tables: dict[str, list[TableSchema]] = {}
+        self._sinks: dict[str, Sink] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    @cached_property
+    def servers(self) -> EmbeddedServers:
+        """The embedded servers of the state directory, of which this process becomes a user."""
+        return self._stack.enter_context(EmbeddedServers(Path(self._given.state_dir)))
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings with the addresses of embedded servers in place of what was left out."""
+        found = {}
+        if self._given.control is None:
+            found["control"] = Url(self.servers.postgres())
+        if self._given.broker is None:
+            found["broker"] = Url(self.servers.redis())
+        return self._given.model_copy(update=found)
+
+    @cached_property
+    def store(self) -> ControlStore:
+        """The control store."""
+        assert self.settings.control is not None
+        return self._stack.enter_context(ControlStore(self.settings.control))
+
+    def source(self, name: str) -> Source:
+        """The source database called `name`."""
+        if name not in self._sources:
+            url = self._given.database(name).url.reveal()
+            self._sources[name] = self._stack.enter_context(open_source(name, url))
+        return self._sources[name]
+
+    def sink(self, name: str) -> Sink:
+        """The target database called `name`."""
+        if name not in self._sinks:
+            url = self._given.database(name).url.reveal()
+            self._sinks[name] = self._stack.enter_context(open_sink(name, url))
+        return self._sinks[name]
+
+    def own_sink(self, name: str) -> Sink:
+        """A connection of its own to the target called `name`, for another thread."""
+        return self._stack.enter_context(open_sink(name, self._given.database(name).url.reveal()))
+
+    def tables(self, source: str) -> list[TableSchema]:
+        """The source's tables, asked once."""
+        if source not in self._tables:
+            self._tables[source] = self.source(source).tables()
+        return self._tables[source]
+
+    def routes(self, pipeline: Pipeline) -> Routed:
+        """The tables that a pipeline carries, each with its target. Raises ConfigError for names that aren't there."""
+        sink = self.sink(pipeline.target)
+        return [
+            make_route(chosen.source, sink.map_table(chosen.source, chosen.to), chosen.excluded)
+            for chosen in self._given.select(pipeline, self.tables(pipeline.source))
+        ]
+
+    def source_tables(self, source: str) -> list[TableName]:
+        """The tables of a source that any pipeline carries, in name order."""
+        names = {
+            chosen.source.table
+            for pipeline in self._given.pipelines_from(source)
+            for chosen in self._given.select(pipeline, self.tables(source))
+        }
+        return sorted(names)
+
+    # -- what has to exist
+
+    def create_target(self, pipeline: Pipeline) -> list[TableName]:
+        """Create the place of watermarks and missing tables; returns the tables that were created."""
+        chosen = self._given.select(pipeline, self.tables(pipeline.source))
+        return create_target(self.sink(pipeline.target), pipeline, chosen)
+
+    def create_stream(self, name: str) -> bool:
+        """Create a source's stream unless it was created before; True when it was created now.
+
+        One that was is its capture's: only there is known whether a person asked to begin anew.
+        """
+        if self.store.checkpoints.load(name) is not None:
+            return False
+        source = self.source(name)
+        tables = all_tables(choose_tables(self._given, source, self._given.pipelines_from(name)))
+        self.store.checkpoints.save(new_stream(source, name, tables))
+        return True
+
+    # -- is it applied, is it the same
+
+    def waiter(self, pipeline: Pipeline, stop: threading.Event | None = None) -> Waiter:
+        """Waits for a pipeline; raises Halt as soon as it stands in a named state. `stop` ends a wait early."""
+        copied = [str(chosen.source.table) for chosen in self._given.select(pipeline, self.tables(pipeline.source))]
+        return Waiter(
+            pipeline.name,
+            self.source(pipeline.source),
+            self.sink(pipeline.target),
+            pipeline.shards,
+            tables=copied if pipeline.snapshot == "initial" else (),
+            check=lambda: self.check_running(pipeline.name),
+            stop=stop,
+        )
+
+    def check_running(self, pipeline: str) -> None:
+        """Raises Halt for a halted pipeline, WorkerSyncError for a paused one."""
+        standing = self.store.pipelines.get(pipeline)
+        if standing.status is Status.HALTED:
+            raise Halt(HaltState(standing.reason), standing.detail, standing.recovery)
+        if standing.status is Status.PAUSED:
+            raise WorkerSyncError(f"{pipeline} is paused; run `worker-sync resume {pipeline}`")
+
+    def pairs(self, pipeline: Pipeline) -> list[TablePair]:
+        """What a comparison of the pipeline's two sides reads."""
+        return [TablePair(_narrowed(route), route.target) for route in self.routes(pipeline)]
+
+
+def _narrowed(route: Route) -> TableSchema:
+    """The source table with the columns that travel only."""
+    source, target = route.source, route.target
+    return TableSchema(source.table, target.columns, source.key, source.engine)

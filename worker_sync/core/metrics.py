@@ -1,0 +1,45 @@
+"""The names of all metrics, in one table: what the exporter serves, dashboards and alerts read.
+
+A value that is not known is absent, never 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric; `unit` is what its number counts."""
+
+    name: str
+    type: Literal["gauge", "counter", "histogram"]
+    unit: str
+    labels: tuple[str, ...]
+    help: str
+
+
+_LANE: Final = ("pipeline", "shard")
+
+METRICS: Final = (
+    Metric("sync_lag_ms", "gauge", "milliseconds", _LANE, "From source commit to target commit, heartbeats included"),
+    Metric("sync_rows_total", "counter", "rows", _LANE, "Changes applied to the target"),
+    Metric("sync_batches_total", "counter", "batches", _LANE, "Batches applied to the target"),
+    Metric("sync_watermark_age_seconds", "gauge", "seconds", _LANE, "Time since the target last applied a batch"),
+    Metric("sync_window_batches", "gauge", "batches", ("source",), "Batches sent that are not applied yet"),
+    Metric("sync_window_bytes", "gauge", "bytes", ("source",), "Bytes of batches that are not applied yet"),
+    Metric("sync_captured_rows_total", "counter", "rows", ("source",), "Changes read from the source's log"),
+    Metric("sync_resent_batches_total", "counter", "batches", ("source",), "Batches sent again"),
+    Metric("sync_retained_log_bytes", "gauge", "bytes", ("source",), "Log that the source's server keeps for us"),
+    Metric("sync_heartbeat_age_seconds", "gauge", "seconds", ("source",), "Time since the newest heartbeat was sent"),
+    Metric("sync_capture_up", "gauge", "1 or 0", ("source",), "Whether a capture holds the lease and reports"),
+    Metric("sync_pipeline_halted", "gauge", "1 or 0", ("pipeline", "reason"), "Whether the pipeline stands still"),
+    Metric("queue_depth", "gauge", "messages", ("queue",), "Tasks that wait in the broker or are not acknowledged"),
+    Metric("health_ok", "gauge", "1 or 0", ("subject",), "Whether the last health check succeeded"),
+    Metric("health_latency_ms", "gauge", "milliseconds", ("subject",), "How long the last health check took"),
+    Metric("health_age_seconds", "gauge", "seconds", ("subject",), "Time since the last health check"),
+    Metric("scrape_errors_total", "counter", "errors", ("subject",), "Sources of metrics that could not be read"),
+)
+
+BY_NAME: Final = {metric.name: metric for metric in METRICS}

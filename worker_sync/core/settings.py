@@ -1,0 +1,353 @@
+"""The configuration: one YAML file as frozen, typed settings.
+
+Reading happens once, at the edge (`load`), and reports every error with its exact path. Durations end in `_s` or
+`_ms`, sizes in `_bytes`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    PrivateAttr,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from worker_sync.core.errors import ConfigError
+from worker_sync.core.schema import TableSchema
+from worker_sync.core.secrets import Url
+from worker_sync.core.selection import Selected, select
+from worker_sync.core.settings_file import Problem, SettingsError, complain, prepare, problems_of, read_yaml
+
+PATTERN_CHARACTERS: Final = frozenset("*?[")
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticCustomError("number", "Input should be a number, not true or false")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_no_bool)]
+Seconds = Annotated[float, BeforeValidator(_no_bool)]
+
+
+def _control_url(url: Url) -> Url:
+    if url.scheme not in {"postgresql", "postgres"}:
+        raise PydanticCustomError("control", "the control store is PostgreSQL; write postgresql://...")
+    return url
+
+
+def _broker_url(url: Url) -> Url:
+    scheme = url.scheme
+    if scheme in {"redis", "rediss"}:
+        return url
+    if scheme in {"amqp", "amqps"}:
+        raise PydanticCustomError("broker", "RabbitMQ is not available yet in this version; write redis://...")
+    if scheme in {"kafka", "confluentkafka"}:
+        raise PydanticCustomError(
+            "broker",
+            "Kafka can't be the broker: it acknowledges by position, so a slow task is lost once a later one is done; "
+            "write redis://...",
+        )
+    raise PydanticCustomError("broker", "no such broker; write redis://... or rediss://...")
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, hide_input_in_errors=True)
+
+
+class Database(_Block):
+    """A database to read from or write to."""
+
+    _name: str = PrivateAttr("")
+    url: Url
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+
+class Columns(_Block):
+    """Which columns of a table travel."""
+
+    exclude: Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], Field(min_length=1)]
+
+
+def _table_name(text: str) -> str:
+    if not all(text.split(".", 1)) or any(character.isspace() for character in text):
+        raise PydanticCustomError("table", "not a table name; write namespace.name, or a pattern like public.*")
+    return text
+
+
+class TableRule(_Block):
+    """Tables by `namespace.name`, where `*`, `?` and `[...]` match within each part; `to` renames one table."""
+
+    name: Annotated[str, AfterValidator(_table_name)]
+    to: Annotated[str, StringConstraints(pattern=r"^\S+$")] | None = None
+    columns: Columns | None = None
+
+    @property
+    def is_pattern(self) -> bool:
+        return not PATTERN_CHARACTERS.isdisjoint(self.name)
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        return self.columns.exclude if self.columns else ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _rename_one(self) -> TableRule:
+        if self.to is not None and self.is_pattern:
+            raise PydanticCustomError("to", "`to` needs a plain table name, not a pattern")
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
+
+
+class Pipeline(_Block):
+    """Tables of one source, kept in step in one target."""
+
+    _name: str = PrivateAttr("")
+    source: Name
+    target: Name
+    tables: Annotated[tuple[TableRule, ...], Field(min_length=1)]
+    mode: Literal["one-way"] = "one-way"
+    shards: Annotated[Int, Field(ge=1, le=64)] = 1
+    snapshot: Literal["initial", "none"] = "initial"
+    create_tables: bool = True
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+
+class Capture(_Block):
+    """Batches, the window of batches that are not applied yet, and the snapshot."""
+
+    batch_changes: Annotated[Int, Field(ge=1)] = 4000
+    batch_bytes: Annotated[Int, Field(ge=1024)] = 1_048_576
+    linger_ms: Annotated[Seconds, Field(ge=0)] = 3
+    max_linger_ms: Annotated[Seconds, Field(ge=0)] = 250
+    window_bytes: Annotated[Int, Field(ge=1024)] = 67_108_864
+    window_batches: Annotated[Int, Field(ge=1)] = 512
+    resend_after_s: Annotated[Seconds, Field(gt=0)] = 2.0
+    snapshot_rows: Annotated[Int, Field(ge=1)] = 5000
+    confirm_every_s: Annotated[Seconds, Field(gt=0)] = 0.5
+    lease_s: Annotated[Seconds, Field(ge=1)] = 10
+
+    @model_validator(mode="after")
+    def _window_holds_a_batch(self) -> Capture:
+        if self.window_bytes < self.batch_bytes:
+            raise PydanticCustomError("window", "window_bytes must be at least batch_bytes")
+        if self.max_linger_ms < self.linger_ms:
+            raise PydanticCustomError("linger", "max_linger_ms must be at least linger_ms")
+        return self
+
+
+class Worker(_Block):
+    """The pool of `worker-sync worker` and `up`."""
+
+    pool: Literal["solo", "prefork", "threads"] = "solo"
+    concurrency: Annotated[Int, Field(ge=1, le=256)] = 1
+
+    @model_validator(mode="after")
+    def _solo_is_one(self) -> Worker:
+        if self.pool == "solo" and self.concurrency != 1:
+            raise PydanticCustomError("pool", "the solo pool runs one task at a time; use pool: prefork or threads")
+        return self
+
+
+Port = Annotated[Int, Field(ge=0, le=65535)]
+
+
+class Exporter(_Block):
+    """Where metrics and health are served; port 0 picks a free one."""
+
+    host: str = "127.0.0.1"
+    port: Port = 9808
+
+
+class Flower(_Block):
+    """Flower's address and, when both are given, its basic authentication."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Port = 5555
+    user: str | None = None
+    password: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Flower:
+        if (self.user is None) != (self.password is None):
+            raise PydanticCustomError("flower", "user and password go together; give both or none")
+        return self
+
+
+class Log(_Block):
+    """Form and threshold of the log on standard error."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Heartbeat(_Block):
+    """How often each source gets a message that makes idle differ from stuck."""
+
+    every_s: Annotated[Seconds, Field(ge=0.1)] = 1.0
+
+
+class Schedule(_Block):
+    """Changes of one entry of the schedule."""
+
+    every_s: Annotated[Seconds, Field(gt=0)] | None = None
+    crontab: Annotated[str, StringConstraints(pattern=r"^\S+( \S+){4}$")] | None = None
+    enabled: bool = True
+
+    @model_validator(mode="after")
+    def _one_time(self) -> Schedule:
+        if self.every_s is not None and self.crontab is not None:
+            raise PydanticCustomError("schedule", "every_s and crontab exclude each other")
+        return self
+
+
+class Settings(_Block):
+    """Everything that the configuration says. `control` and `broker` None: embedded servers under `state_dir`."""
+
+    control: Annotated[Url, AfterValidator(_control_url)] | None = None
+    broker: Annotated[Url, AfterValidator(_broker_url)] | None = None
+    state_dir: Path = Path(".worker-sync")
+    databases: Annotated[dict[Name, Database], Field(min_length=1)]
+    pipelines: Annotated[dict[Name, Pipeline], Field(min_length=1)]
+    capture: Capture = Capture()
+    worker: Worker = Worker()
+    exporter: Exporter = Exporter()
+    flower: Flower = Flower()
+    log: Log = Log()
+    heartbeat: Heartbeat = Heartbeat()
+    schedules: dict[str, Schedule] = {}
+
+    @model_validator(mode="after")
+    def _name_entries(self) -> Settings:
+        for name, database in self.databases.items():
+            database._name = name
+        for name, pipeline in self.pipelines.items():
+            pipeline._name = name
+        return self
+
+    def database(self, name: str) -> Database:
+        """The database called `name`. Raises ConfigError with the known names."""
+        if name not in self.databases:
+            raise ConfigError(f"no database {name!r} (known: {', '.join(sorted(self.databases))})")
+        return self.databases[name]
+
+    def pipeline(self, name: str) -> Pipeline:
+        """The pipeline called `name`. Raises ConfigError with the known names."""
+        if name not in self.pipelines:
+            raise ConfigError(f"no pipeline {name!r} (known: {', '.join(sorted(self.pipelines))})")
+        return self.pipelines[name]
+
+    def pipelines_from(self, source: str) -> list[Pipeline]:
+        """The pipelines that read from the database `source`, in the order of the file."""
+        return [pipeline for pipeline in self.pipelines.values() if pipeline.source == source]
+
+    def select(self, pipeline: Pipeline, tables: Sequence[TableSchema]) -> list[Selected]:
+        """The tables of its source that `pipeline` carries; see `worker_sync.core.selection.select`."""
+        return select(pipeline, tables)
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """The databases that at least one pipeline reads from, in the order of the file."""
+        used = {pipeline.source for pipeline in self.pipelines.values()}
+        return tuple(name for name in self.databases if name in used)
+
+    def secrets(self) -> set[str]:
+        """Every password in the settings, for the log's redaction."""
+        urls = [self.control, self.broker, *(database.url for database in self.databases.values())]
+        found = {secret for url in urls if url for secret in url.secrets()}
+        if self.flower.password is not None:
+            found.add(self.flower.password.get_secret_value())
+        return found
+
+
+def load(path: Path | str) -> Settings:
+    """Read the configuration file. Raises SettingsError (a ConfigError) that lists everything wrong with it."""
+    path = Path(path).absolute()
+    return parse(read_yaml(path), where=path.name, folder=path.parent)
+
+
+def parse(data: Mapping[str, Any], *, where: str, folder: Path) -> Settings:
+    """Settings from data of the file's form; relative paths start at `folder`. Raises SettingsError."""
+    tree, problems = prepare(data, folder)
+    settings: Settings | None = None
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        problems += problems_of(error, Settings, known={problem.path for problem in problems})
+    problems += _contradictions(settings) if settings else []
+    if problems or settings is None:
+        raise SettingsError(where, problems)
+    return settings.model_copy(update={"state_dir": folder / settings.state_dir})
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the configuration file."""
+    return Settings.model_json_schema()
+
+
+def _contradictions(settings: Settings) -> list[Problem]:
+    found: list[Problem] = []
+    for name, pipeline in settings.pipelines.items():
+        at = f"pipelines.{name}"
+        for role, database in (("source", pipeline.source), ("target", pipeline.target)):
+            if database not in settings.databases:
+                found.append(complain(f"{at}.{role}", f"no database {database!r}", database, settings.databases))
+        if pipeline.source == pipeline.target:
+            found.append(Problem(f"{at}.target", "is the source itself; name another database"))
+        found += _repeated_tables(at, pipeline)
+    return found + _shared_targets(settings)
+
+
+def _repeated_tables(at: str, pipeline: Pipeline) -> list[Problem]:
+    found: list[Problem] = []
+    names: dict[str, int] = {}
+    targets: dict[str, int] = {}
+    for index, rule in enumerate(pipeline.tables):
+        first = names.setdefault(rule.name, index)
+        if first != index:
+            found.append(Problem(f"{at}.tables[{index}]", f"repeats tables[{first}] ({rule.name}); remove one"))
+        elif rule.to is not None and (first := targets.setdefault(rule.to, index)) != index:
+            found.append(Problem(f"{at}.tables[{index}].to", f"is the target of tables[{first}] too; use another name"))
+    return found
+
+
+def _shared_targets(settings: Settings) -> list[Problem]:
+    """Databases whose URLs are equal would be captured from or written to as if they were two."""
+    first: dict[Url, str] = {}
+    found: list[Problem] = []
+    for name, database in settings.databases.items():
+        earlier = first.setdefault(database.url, name)
+        if earlier != name:
+            found.append(Problem(f"databases.{name}.url", f"is the same database as {earlier!r}; use that name"))
+    return found

@@ -1,0 +1,13 @@
+"""What can go wrong with an embedded server."""
+
+from __future__ import annotations
+
+from worker_sync.core.errors import ConfigError, Unreachable
+
+
+class MissingWheel(ConfigError):
+    """Embedded server not installed"""
+
+
+class EmbeddedServerFailed(Unreachable):
+    """Embedded server failed"""

@@ -1,0 +1,73 @@
+-- The first control store: leases, states, signals, checkpoints, reports, health, heartbeats.
+-- Who may act for a source. The token rises with every acquisition and never falls, also across releases.
+CREATE TABLE worker_sync_control.leases (
+    name text PRIMARY KEY,
+    holder text,
+    token bigint NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+
+-- Whether a pipeline or a source runs, and if not, why not.
+CREATE TABLE worker_sync_control.states (
+    kind text NOT NULL CHECK (kind IN ('pipeline', 'source')),
+    name text NOT NULL,
+    status text NOT NULL CHECK (status IN ('running', 'paused', 'halted')),
+    reason text NOT NULL DEFAULT '',
+    detail text NOT NULL DEFAULT '',
+    recovery text NOT NULL DEFAULT '',
+    since timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (kind, name)
+);
+
+-- What a person asks of a running capture. `request` makes sending idempotent.
+CREATE TABLE worker_sync_control.signals (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    request uuid NOT NULL UNIQUE,
+    source text NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('snapshot', 'resync', 'pause', 'resume')),
+    pipeline text NOT NULL,
+    table_name text,
+    sent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at timestamptz,
+    finished_at timestamptz,
+    result text
+);
+
+CREATE INDEX signals_pending ON worker_sync_control.signals (source, id) WHERE finished_at IS NULL;
+
+-- Up to where a source is confirmed, where its lanes (pipeline/shard) stand, and the transactions that a snapshot which
+-- begins now must see.
+CREATE TABLE worker_sync_control.checkpoints (
+    source text PRIMARY KEY,
+    identity text NOT NULL,
+    confirmed text NOT NULL,
+    lanes jsonb NOT NULL,
+    unseen jsonb NOT NULL DEFAULT '[]',
+    token bigint NOT NULL,
+    saved_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- The latest word of each running process.
+CREATE TABLE worker_sync_control.reports (
+    process text PRIMARY KEY,
+    kind text NOT NULL,
+    subject text NOT NULL,
+    status jsonb NOT NULL,
+    updated_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- The latest result of each health check; `ok` NULL means that it could not run.
+CREATE TABLE worker_sync_control.health (
+    subject text PRIMARY KEY,
+    ok boolean,
+    detail text NOT NULL,
+    latency_ms double precision,
+    checked_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- The newest heartbeat that was written into each source.
+CREATE TABLE worker_sync_control.heartbeats (
+    source text PRIMARY KEY,
+    position text NOT NULL,
+    sent_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);

@@ -1,0 +1,149 @@
+-- acquire_lease: Take a lease that is free, ours or expired; the token rises.
+INSERT INTO worker_sync_control.leases AS held (name, holder, token, expires_at)
+VALUES (%(name)s, %(holder)s, %(at_least)s + 1, clock_timestamp() + make_interval(secs => %(ttl_s)s))
+ON CONFLICT (name) DO UPDATE
+SET holder = excluded.holder,
+    token = greatest(held.token, %(at_least)s) + 1,
+    expires_at = clock_timestamp() + make_interval(secs => %(ttl_s)s)
+WHERE held.holder IS NULL OR held.holder = excluded.holder OR held.expires_at <= clock_timestamp()
+RETURNING token;
+
+-- renew_lease: Prolong a lease that nobody has taken since, also when it has expired.
+UPDATE worker_sync_control.leases
+SET expires_at = clock_timestamp() + make_interval(secs => %(ttl_s)s)
+WHERE name = %(name)s AND holder = %(holder)s AND token = %(token)s
+RETURNING token;
+
+-- release_lease: Let go; the token stays.
+UPDATE worker_sync_control.leases SET holder = NULL
+WHERE name = %(name)s AND holder = %(holder)s AND token = %(token)s;
+
+-- show_lease: Who holds a lease now.
+SELECT name, holder, token, extract(epoch FROM expires_at - clock_timestamp())::float8 AS left_s
+FROM worker_sync_control.leases
+WHERE name = %(name)s AND holder IS NOT NULL AND expires_at > clock_timestamp();
+
+-- pause: Stop what runs. A halt keeps its reason.
+INSERT INTO worker_sync_control.states AS state (kind, name, status, detail)
+VALUES (%(kind)s, %(name)s, 'paused', %(detail)s)
+ON CONFLICT (kind, name) DO UPDATE
+SET status = 'paused', reason = '', detail = excluded.detail, recovery = '', since = clock_timestamp()
+WHERE state.status = 'running';
+
+-- resume: Let it run again, whatever had stopped it.
+INSERT INTO worker_sync_control.states AS state (kind, name, status)
+VALUES (%(kind)s, %(name)s, 'running')
+ON CONFLICT (kind, name) DO UPDATE
+SET status = 'running', reason = '', detail = '', recovery = '', since = clock_timestamp()
+WHERE state.status <> 'running';
+
+-- halt: Stop with a named reason. The first halt is the cause, so later ones don't replace it.
+INSERT INTO worker_sync_control.states AS state (kind, name, status, reason, detail, recovery)
+VALUES (%(kind)s, %(name)s, 'halted', %(reason)s, %(detail)s, %(recovery)s)
+ON CONFLICT (kind, name) DO UPDATE
+SET status = 'halted', reason = excluded.reason, detail = excluded.detail, recovery = excluded.recovery,
+    since = clock_timestamp()
+WHERE state.status <> 'halted';
+
+-- get_state: One state.
+SELECT name, status, reason, detail, recovery, since FROM worker_sync_control.states
+WHERE kind = %(kind)s AND name = %(name)s;
+
+-- all_states: Every state that was ever set.
+SELECT name, status, reason, detail, recovery, since FROM worker_sync_control.states
+WHERE kind = %(kind)s ORDER BY name;
+
+-- send_signal: Ask something of a capture; the same request twice is one signal.
+INSERT INTO worker_sync_control.signals (request, source, kind, pipeline, table_name)
+VALUES (%(request)s, %(source)s, %(kind)s, %(pipeline)s, %(table)s)
+ON CONFLICT (request) DO UPDATE SET request = excluded.request
+RETURNING id;
+
+-- pending_signals: What a capture has not done yet, oldest first.
+SELECT id, source, kind, pipeline, table_name AS "table", sent_at, started_at, finished_at, result
+FROM worker_sync_control.signals
+WHERE source = %(source)s AND finished_at IS NULL ORDER BY id;
+
+-- get_signal: One signal with its result.
+SELECT id, source, kind, pipeline, table_name AS "table", sent_at, started_at, finished_at, result
+FROM worker_sync_control.signals WHERE id = %(id)s;
+
+-- start_signal: The capture has begun; after a restart it goes on instead of beginning anew.
+UPDATE worker_sync_control.signals SET started_at = clock_timestamp() WHERE id = %(id)s AND started_at IS NULL;
+
+-- finish_signal: Record what came of a signal; the first result stands.
+UPDATE worker_sync_control.signals SET finished_at = clock_timestamp(), result = %(result)s
+WHERE id = %(id)s AND finished_at IS NULL;
+
+-- save_checkpoint: Keep the newest checkpoint of the newest holder.
+INSERT INTO worker_sync_control.checkpoints AS kept (source, identity, confirmed, lanes, unseen, token)
+VALUES (%(source)s, %(identity)s, %(confirmed)s, %(lanes)s, %(unseen)s, %(token)s)
+ON CONFLICT (source) DO UPDATE
+SET identity = excluded.identity, confirmed = excluded.confirmed, lanes = excluded.lanes, unseen = excluded.unseen,
+    token = excluded.token, saved_at = clock_timestamp()
+WHERE kept.token <= excluded.token
+RETURNING token;
+
+-- load_checkpoint: The checkpoint of a source.
+SELECT source, identity, confirmed, lanes, unseen, token,
+    extract(epoch FROM clock_timestamp() - saved_at)::float8 AS age_s
+FROM worker_sync_control.checkpoints WHERE source = %(source)s;
+
+-- put_report: Replace the latest word of a process.
+INSERT INTO worker_sync_control.reports (process, kind, subject, status)
+VALUES (%(process)s, %(kind)s, %(subject)s, %(status)s)
+ON CONFLICT (process) DO UPDATE
+SET kind = excluded.kind, subject = excluded.subject, status = excluded.status, updated_at = clock_timestamp();
+
+-- all_reports: The latest word of every process, newest first.
+SELECT process, kind, subject, status, extract(epoch FROM clock_timestamp() - updated_at)::float8 AS age_s
+FROM worker_sync_control.reports
+WHERE %(kind)s::text IS NULL OR kind = %(kind)s ORDER BY updated_at DESC, process;
+
+-- remove_report: A process has ended.
+DELETE FROM worker_sync_control.reports WHERE process = %(process)s;
+
+-- forget_reports: Remove the reports of processes that have long been silent.
+DELETE FROM worker_sync_control.reports
+WHERE updated_at < clock_timestamp() - make_interval(secs => %(older_than_s)s) RETURNING process;
+
+-- put_health: Replace the latest result of a health check.
+INSERT INTO worker_sync_control.health (subject, ok, detail, latency_ms)
+VALUES (%(subject)s, %(ok)s, %(detail)s, %(latency_ms)s)
+ON CONFLICT (subject) DO UPDATE
+SET ok = excluded.ok, detail = excluded.detail, latency_ms = excluded.latency_ms, checked_at = clock_timestamp();
+
+-- all_health: The latest result of every health check.
+SELECT subject, ok, detail, latency_ms, extract(epoch FROM clock_timestamp() - checked_at)::float8 AS age_s
+FROM worker_sync_control.health ORDER BY subject;
+
+-- put_heartbeat: A heartbeat was written into a source.
+INSERT INTO worker_sync_control.heartbeats (source, position) VALUES (%(source)s, %(position)s)
+ON CONFLICT (source) DO UPDATE SET position = excluded.position, sent_at = clock_timestamp();
+
+-- all_heartbeats: The newest heartbeat of every source.
+SELECT source, position, extract(epoch FROM clock_timestamp() - sent_at)::float8 AS age_s
+FROM worker_sync_control.heartbeats ORDER BY source;
+
+-- ping: Does it answer.
+SELECT 1 AS answer;
+
+-- lock_migrations: One migration at a time, until the transaction ends.
+SELECT pg_advisory_xact_lock(5711092041331);
+
+-- create_migrations: The table that says which migrations were applied.
+CREATE SCHEMA IF NOT EXISTS worker_sync_control;
+CREATE TABLE IF NOT EXISTS worker_sync_control.migrations (
+    number integer PRIMARY KEY,
+    name text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- has_migrations: Whether there is a control store at all.
+SELECT to_regclass('worker_sync_control.migrations') IS NOT NULL AS present;
+
+-- applied_migrations: The migrations that were applied.
+SELECT number, name FROM worker_sync_control.migrations ORDER BY number;
+
+-- record_migration: One more was applied.
+INSERT INTO worker_sync_control.migrations (number, name) VALUES (%(number)s, %(name)s);

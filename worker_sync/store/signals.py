@@ -1,0 +1,73 @@
+"""What people ask of a running capture."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from worker_sync.store.connection import Connection
+
+
+class SignalKind(StrEnum):
+    #: Copy the existing rows again, of one table or all.
+    SNAPSHOT = "snapshot"
+    #: Forget the shard's mark and begin anew with a snapshot.
+    RESYNC = "resync"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One request; `table` None means all tables of the pipeline. `result` is None until it is finished."""
+
+    id: int
+    source: str
+    kind: SignalKind
+    pipeline: str
+    table: str | None
+    sent_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    result: str | None
+
+
+class Signals:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def send(self, source: str, kind: SignalKind | str, pipeline: str, table: str | None = None) -> int:
+        """Leave a request for the capture of `source`; returns its number."""
+        parameters = {
+            "request": uuid.uuid4(),
+            "source": source,
+            "kind": str(SignalKind(kind)),
+            "pipeline": pipeline,
+            "table": table,
+        }
+        row = self._connection.one("send_signal", parameters)
+        assert row is not None
+        number: int = row["id"]
+        return number
+
+    def pending(self, source: str) -> list[Signal]:
+        """Unfinished requests to the capture of `source`, oldest first."""
+        return [_signal(row) for row in self._connection.run("pending_signals", {"source": source})]
+
+    def start(self, number: int) -> None:
+        """Record that the capture has begun with it."""
+        self._connection.run("start_signal", {"id": number})
+
+    def finish(self, number: int, result: str) -> None:
+        """Record the outcome in words (`done`, or why not); a second one is ignored."""
+        self._connection.run("finish_signal", {"id": number, "result": result})
+
+    def get(self, number: int) -> Signal | None:
+        row = self._connection.one("get_signal", {"id": number})
+        return _signal(row) if row else None
+
+
+def _signal(row: dict[str, object]) -> Signal:
+    return Signal(**{**row, "kind": SignalKind(str(row["kind"]))})  # type: ignore[arg-type]

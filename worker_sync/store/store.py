@@ -1,0 +1,57 @@
+"""The control store as one object."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from worker_sync.core.secrets import Url
+from worker_sync.store.checkpoints import Checkpoints
+from worker_sync.store.connection import Connection
+from worker_sync.store.health import HealthResults
+from worker_sync.store.heartbeats import Heartbeats
+from worker_sync.store.leases import Leases
+from worker_sync.store.migrate import Migration, migrate, pending
+from worker_sync.store.pipelines import States
+from worker_sync.store.reports import Reports
+from worker_sync.store.signals import Signals
+
+
+class ControlStore:
+    """The system's own tables, over one connection that all threads of a process may share.
+
+    Connects on first use and again after a loss. Every method raises Unreachable or Transient when the store can't
+    answer, NotInitialized (exit code 2) before `migrate` has run.
+    """
+
+    def __init__(self, url: Url | str) -> None:
+        self._connection = Connection(url if isinstance(url, Url) else Url(url))
+        self.leases = Leases(self._connection)
+        self.pipelines = States(self._connection, "pipeline")
+        self.sources = States(self._connection, "source")
+        self.signals = Signals(self._connection)
+        self.checkpoints = Checkpoints(self._connection)
+        self.reports = Reports(self._connection)
+        self.health = HealthResults(self._connection)
+        self.heartbeats = Heartbeats(self._connection)
+
+    def migrate(self) -> list[Migration]:
+        """Bring the tables to this version; returns what was applied."""
+        return migrate(self._connection)
+
+    def pending_migrations(self) -> list[Migration]:
+        """What `migrate` would apply."""
+        return pending(self._connection)
+
+    def ping(self) -> None:
+        """Ask the server for an answer."""
+        self._connection.run("ping")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
