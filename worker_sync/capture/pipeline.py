@@ -13,7 +13,7 @@ import xxhash
 from worker_sync.capture.lane import Lane
 from worker_sync.capture.routing import Routes
 from worker_sync.core.change import Change, Op, Piece, TransactionInfo
-from worker_sync.core.schema import TableName
+from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key
 
 #: With this many batches on their way the open one grows instead of following them: what waits in a queue is late by
@@ -38,6 +38,11 @@ class BatchLimits:
 def shard_of(key: Key, shards: int) -> int:
     """The shard of a key: stable over processes and machines."""
     return xxhash.xxh64_intdigest(msgspec.msgpack.encode(key)) % shards
+
+
+def bag_shard(target: TableSchema, shards: int) -> int:
+    """The one shard of a table without key: its order is that of all its rows."""
+    return shard_of((str(target.table),), shards)
 
 
 class Pipeline:
@@ -128,11 +133,13 @@ class Pipeline:
         """The lane of a change; None when it concerns more than one."""
         if change.op == Op.TRUNCATE:
             return None
+        target = self.routes.targets[change.table]
+        if not target.key:
+            return bag_shard(target, len(self.lanes))
         old = None if change.key is None else shard_of(change.key, len(self.lanes))
         if change.after is None:
             return old
-        indexes = self.routes.targets[change.table].key_indexes
-        new = shard_of(tuple([change.after[index] for index in indexes]), len(self.lanes))
+        new = shard_of(tuple([change.after[index] for index in target.key_indexes]), len(self.lanes))
         return new if old is None or old == new else None
 
     def _add_groups(self, info: TransactionInfo, groups: list[list[Change]], size: int, now: float) -> None:

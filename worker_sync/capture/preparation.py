@@ -22,17 +22,9 @@ _RESYNC = "worker-sync resync PIPELINE"
 
 
 def choose_tables(settings: Settings, source: Source, pipelines: Sequence[Pipeline]) -> dict[str, list[Selected]]:
-    """The tables of each pipeline. Raises ConfigError for names that match nothing, Halt for tables without a key."""
+    """The tables of each pipeline. Raises ConfigError for names that match nothing."""
     tables = source.tables()
-    chosen = {pipeline.name: settings.select(pipeline, tables) for pipeline in pipelines}
-    keyless = sorted({str(s.source.table) for selected in chosen.values() for s in selected if not s.source.key})
-    if keyless:
-        raise Halt(
-            State.TABLE_UNSUPPORTED,
-            f"{', '.join(keyless)} has no key that identifies its rows",
-            "ALTER TABLE ... ADD PRIMARY KEY, or name the other tables in the pipeline, then start again",
-        )
-    return chosen
+    return {pipeline.name: settings.select(pipeline, tables) for pipeline in pipelines}
 
 
 def all_tables(chosen: dict[str, list[Selected]]) -> list[TableName]:

@@ -53,6 +53,10 @@ class Targets:
         layout = self._fence.pipeline(sink, pipeline, self._now() if anew else None)
         tables = [table.source.table for table in selected]
         loads = _loads(pipeline, tables, layout, signals)
+        for load in loads:
+            load.keyless = any(table.source.table == load.name and not table.source.key for table in selected)
+        # At the end: while one of them is read, what other tables wait for would have to be kept in memory.
+        loads.sort(key=lambda load: load.keyless)
         inherited = [] if layout.marks == layout.before else _inherited(tables, layout)
         return Ready(pipeline, sink, target_function(self._source.home, sink, selected), layout, loads, inherited)
 
