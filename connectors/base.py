@@ -233,6 +233,9 @@ class Sink(Closeable):
     """A database to apply to, over one connection. Used by one thread at a time."""
 
     engine: ClassVar[str]
+    #: A renamed column keeps its values when a batch's alteration is applied. Where it does not, the rows are copied
+    #: again.
+    renames_columns: ClassVar[bool] = True
 
     @abstractmethod
     def identity(self) -> str:
@@ -277,6 +280,11 @@ class Sink(Closeable):
         """Apply the batch by the rule of `worker_sync.core.apply`, in one transaction with its watermark, snapshot
         progress and counters; returns an `Outcome`. `EARLY` and `STALE` change nothing. All or nothing at any
         point of failure; a redelivered batch changes nothing. A shard that was never fenced answers `EARLY`.
+
+        A batch with an `alteration` gives the target's table the columns of `after`: what is done already is left
+        alone, so that it may be done again after a crash; added columns are nullable, those that only the target has
+        stay. Where definitions can't be changed in the transaction of the watermark, they are changed before it moves.
+        Values that are not right any more are copied again. Halt(schema-mismatch) when the table can't follow.
 
         A refused row raises Permanent; a table or column that isn't there raises Halt(schema-mismatch)."""
 

@@ -27,7 +27,7 @@ _ALL: Final = """NOT c.relispartition AND c.relpersistence = 'p' AND n.nspname <
 _NAMED: Final = "(n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
 
 _COLUMNS_SQL: Final = """
-SELECT attrelid::bigint, attname::text, atttypid::bigint, atttypmod, NOT attnotnull
+SELECT attrelid::bigint, attname::text, atttypid::bigint, atttypmod, NOT attnotnull, attnum
 FROM pg_attribute
 WHERE attrelid = ANY(%s) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
 ORDER BY attrelid, attnum
@@ -50,6 +50,7 @@ class _ColumnRow(NamedTuple):
     name: str
     type: TypeRef
     nullable: bool
+    number: int
 
 
 class _Index(NamedTuple):
@@ -126,7 +127,7 @@ def _load(conn: Connection[TupleRow], where: str, parameters: Sequence[object]) 
             oid,
             identity,
             persistence == "p",
-            _schema(TableName(namespace, name), columns[oid], key_of(identity, indexes[oid]), types),
+            _schema(oid, TableName(namespace, name), columns[oid], key_of(identity, indexes[oid]), types),
         )
         for oid, namespace, name, identity, persistence in heads
     ]
@@ -134,8 +135,8 @@ def _load(conn: Connection[TupleRow], where: str, parameters: Sequence[object]) 
 
 def _columns(conn: Connection[TupleRow], oids: list[int]) -> dict[int, list[_ColumnRow]]:
     found: dict[int, list[_ColumnRow]] = {oid: [] for oid in oids}
-    for oid, name, type_oid, typmod, nullable in conn.execute(_COLUMNS_SQL, (oids,)):
-        found[oid].append(_ColumnRow(name, (type_oid, typmod), nullable))
+    for oid, name, type_oid, typmod, nullable, number in conn.execute(_COLUMNS_SQL, (oids,)):
+        found[oid].append(_ColumnRow(name, (type_oid, typmod), nullable, number))
     return found
 
 
@@ -159,13 +160,14 @@ def key_of(identity: str, indexes: Sequence[_Index]) -> tuple[str, ...]:
 
 
 def _schema(
-    table: TableName, columns: list[_ColumnRow], key: tuple[str, ...], types: Mapping[TypeRef, Type]
+    oid: int, table: TableName, columns: list[_ColumnRow], key: tuple[str, ...], types: Mapping[TypeRef, Type]
 ) -> TableSchema:
     names = {column.name for column in columns}
     return TableSchema(
         table,
-        tuple(Column(column.name, types[column.type], column.nullable) for column in columns),
+        tuple(Column(column.name, types[column.type], column.nullable, column.number) for column in columns),
         # A generated column of a key is not in the log.
         key if names.issuperset(key) else (),
         ENGINE,
+        oid,
     )
