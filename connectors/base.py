@@ -188,6 +188,10 @@ class Source(Closeable):
         """All user tables, in name order; Worker-Sync's own are left out. Tables without a usable key have an empty
         `key`."""
 
+    def fingerprint(self) -> str:
+        """A text that is another one whenever `tables` has another answer. Asked every few seconds: must be cheap."""
+        return repr(self.tables())
+
     @abstractmethod
     def preflight(self, tables: Sequence[TableName]) -> list[Finding]:
         """Every prerequisite for capturing these tables, each as a named check. Changes nothing."""
@@ -233,9 +237,9 @@ class Sink(Closeable):
     """A database to apply to, over one connection. Used by one thread at a time."""
 
     engine: ClassVar[str]
-    #: A renamed column keeps its values when a batch's alteration is applied. Where it does not, the rows are copied
-    #: again.
-    renames_columns: ClassVar[bool] = True
+    #: An alteration takes dropped columns out of existing rows and keeps the values of renamed ones. Where it does not,
+    #: the rows are copied again.
+    alters_rows: ClassVar[bool] = True
 
     @abstractmethod
     def identity(self) -> str:

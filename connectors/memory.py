@@ -273,9 +273,7 @@ class MemorySink(Sink):
         places = [old.index(name) if (name := origin.get(column.name, column.name)) in old else None
                   for column in columns]  # fmt: skip
         schema = msgspec.structs.replace(target.schema, columns=columns, key=change.after.key)
-        self._database.alter_table(
-            schema, lambda row: tuple(None if place is None else row[place] for place in places)
-        )
+        self._database.alter_table(schema, lambda row: tuple(None if place is None else row[place] for place in places))
 
     def _step(self, transaction: MemoryTransaction, step: Step) -> None:
         if isinstance(step, Truncate):

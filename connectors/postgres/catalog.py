@@ -46,6 +46,24 @@ ORDER BY i.indisprimary DESC, i.indexrelid
 """
 
 
+#: The versions of the catalog's rows: cheaper to read than what they say, and they change with it.
+_FINGERPRINT_SQL: Final = f"""
+WITH tables AS (
+    SELECT c.oid, c.relname, c.relnamespace, c.relreplident, c.relpersistence
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND {_ALL}
+)
+SELECT md5(concat_ws(' ',
+    (SELECT string_agg(tables::text, ',' ORDER BY oid) FROM tables),
+    (SELECT string_agg(concat(a.attrelid, '.', a.attnum, '=', a.xmin), ',' ORDER BY a.attrelid, a.attnum)
+     FROM pg_attribute a JOIN tables ON tables.oid = a.attrelid WHERE a.attnum > 0),
+    (SELECT string_agg(concat(i.indexrelid, '=', i.xmin), ',' ORDER BY i.indexrelid)
+     FROM pg_index i JOIN tables ON tables.oid = i.indrelid WHERE i.indisunique),
+    (SELECT string_agg(concat(e.oid, '=', e.xmin), ',' ORDER BY e.oid) FROM pg_enum e)
+))
+"""
+
+
 class _ColumnRow(NamedTuple):
     name: str
     type: TypeRef
@@ -101,6 +119,13 @@ def quoted(table: TableName) -> str:
 def all_relations(conn: Connection[TupleRow]) -> list[Relation]:
     """All user tables, in name order, partitioned ones as one. Raises psycopg.Error."""
     return _load(conn, _ALL, (OWN_SCHEMA,))
+
+
+def fingerprint(conn: Connection[TupleRow]) -> str:
+    """Another text whenever a user table may look different: one query, whose answer is short. Raises psycopg.Error."""
+    row = conn.execute(_FINGERPRINT_SQL, (OWN_SCHEMA,)).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def named_relations(conn: Connection[TupleRow], tables: Sequence[TableName]) -> dict[TableName, Relation]:
