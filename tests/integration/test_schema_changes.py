@@ -45,9 +45,11 @@ CHANGES: dict[str, Statements] = {
     ),
     "nullable": ("ALTER TABLE items ALTER COLUMN name DROP NOT NULL", "UPDATE items SET name = NULL WHERE id < 10"),
     "in-one-transaction": (
-        "BEGIN; UPDATE items SET name = 'before' WHERE id = 1; ALTER TABLE items ADD COLUMN note int DEFAULT 3; "
-        "UPDATE items SET note = 5 WHERE id = 2; ALTER TABLE items RENAME COLUMN name TO title; "
-        "INSERT INTO items VALUES (10001, 'after', 1, 9); COMMIT",
+        """
+        BEGIN; UPDATE items SET name = 'before' WHERE id = 1; ALTER TABLE items ADD COLUMN note int DEFAULT 3;
+        UPDATE items SET note = 5 WHERE id = 2; ALTER TABLE items RENAME COLUMN name TO title;
+        INSERT INTO items VALUES (10001, 'after', 1, 9); COMMIT
+        """,
     ),
     "enum-label": (
         "CREATE TYPE mood AS ENUM ('sad', 'glad')",
