@@ -80,7 +80,7 @@ def create_table(connection: Connection[Any], table: TableSchema) -> bool:
             return False
         _ensure_schema(connection, table.table.namespace)
         for column in table.columns:
-            _ensure_type(connection, table, column.type)
+            ensure_type(connection, table, column.type)
         connection.execute(_create(table))
         return True
 
@@ -101,7 +101,7 @@ def _create(table: TableSchema) -> str:
     return f"CREATE TABLE {quote_table(table.table)} ({', '.join(columns)})"
 
 
-def _ensure_type(connection: Connection[Any], table: TableSchema, type_: Type) -> None:
+def ensure_type(connection: Connection[Any], table: TableSchema, type_: Type) -> None:
     """Create a missing enum; any other missing type is for a person to bring (an extension, mostly)."""
     if table.engine != ENGINE or not type_.native:
         return

@@ -64,6 +64,8 @@ class BagLoad:
 
     def begin(self, fetched: Fetched) -> None:
         """The next rows are there, all of one snapshot."""
+        if self._begun and fetched.route is not self._route:
+            raise Transient(f"the columns of {self.route.source.table} changed while it was being read")
         if self._snapshot is None:
             self._withheld.forget(fetched.chunk.sees)
         self._snapshot, self._route = fetched.chunk, fetched.route
