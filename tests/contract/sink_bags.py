@@ -33,7 +33,7 @@ from tests.contract.sink_target import (
     update,
 )
 from worker_sync.core.change import Change, Op
-from worker_sync.core.errors import Permanent
+from worker_sync.core.errors import Halt, Permanent, State
 from worker_sync.core.position import BEGINNING
 from worker_sync.core.schema import Column, Kind, TableSchema, Type
 from worker_sync.core.values import Row
@@ -282,3 +282,17 @@ class SinkBagContract(SinkDataContract):
         assert sink.create_table(keyless) is True
         assert sink.create_table(keyless) is False
         assert [finding.ok for finding in sink.preflight([keyless])].count(False) == 0
+
+    def test_a_table_without_key_is_refused_where_the_engine_has_no_bags(self, target: SinkTarget, sink: Sink) -> None:
+        require(not target.has_bags, "refusal of tables without a key")
+        keyless = sink.map_table(TableSchema(notes().table, notes().columns, (), "postgresql"), None)
+        with pytest.raises(Halt) as caught:
+            sink.create_table(keyless)
+        assert caught.value.state is State.TABLE_UNSUPPORTED
+        created(sink, notes())
+        fence(sink)
+        script = Script(keyless)
+        script.add(insert((1, "a", None)))
+        with pytest.raises(Halt) as caught:
+            sink.apply(script.whole())
+        assert caught.value.state is State.TABLE_UNSUPPORTED
