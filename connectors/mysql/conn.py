@@ -200,7 +200,7 @@ def is_mariadb(connection: Connection) -> bool:
 def execute(cursor: pymysql.cursors.Cursor, sql: str) -> None:
     """Run statements whose binary literals are `sql.binary`'s. Raises pymysql.Error."""
     # The driver takes bytes as they are, whatever its type hints say; text it would encode without surrogate escapes.
-    cursor.execute(sql.encode("utf-8", "surrogateescape"))  # type: ignore[arg-type]
+    cursor.execute(sql.encode("utf-8", "surrogateescape"))  # type: ignore[call-overload]
 
 
 def query(connection: Connection, sql: str) -> list[tuple[Any, ...]]:

@@ -165,7 +165,8 @@ def test_foreign_keys_neither_order_writes_nor_cascade(sink: MysqlSink, either_t
     run(
         either_target,
         "CREATE TABLE parent (id bigint PRIMARY KEY, v bigint)",
-        "CREATE TABLE child (id bigint PRIMARY KEY, p bigint, FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE)",
+        "CREATE TABLE child (id bigint PRIMARY KEY, p bigint, "
+        "FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE)",
     )
     parent = sink.map_table(table_schema("parent", Column("id", INT, False), Column("v", INT)), None)
     child = sink.map_table(table_schema("child", Column("id", INT, False), Column("p", INT)), None)
