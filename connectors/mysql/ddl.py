@@ -101,6 +101,11 @@ def create_table(connection: Connection, database: str, table: TableSchema) -> b
     return False
 
 
+def column_definition(connection: Connection, table: TableSchema, column: Column) -> str:
+    """A column of the table as it stands in CREATE TABLE and ALTER TABLE. Raises pymysql.Error."""
+    return _column(table, column, _key_share(table), _collations(connection))
+
+
 def _run(connection: Connection, sql: str) -> None:
     try:
         connection.query(sql)

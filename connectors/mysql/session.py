@@ -60,6 +60,10 @@ class Session:
         self.row_alias = not is_mariadb(connection) and _version(row[1]) >= (8, 0, 19)
         return connection
 
+    def another(self) -> Connection:
+        """One more connection like this one, for the caller to close."""
+        return connect(self._url, _SETTINGS)
+
     def close(self) -> None:
         """Close the connection, whatever its state, and forget what was kept for it."""
         if self._connection is not None:
