@@ -7,19 +7,19 @@ would let a reader that was cut off go on.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Final
 
-from bson.raw_bson import RawBSONDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from connectors.mongodb.cluster import time_of
 from connectors.mongodb.collections import STREAMS
-from connectors.mongodb.conn import RAW, Document
+from connectors.mongodb.conn import Document
 from connectors.mongodb.errors import TOO_LARGE
 from connectors.mongodb.extjson import string_at
-from connectors.mongodb.walk import documents, fields
+from connectors.mongodb.raw import ask
+from connectors.mongodb.walk import Place, documents, fields
 from worker_sync.core.errors import Halt, State
 
 #: The name that cursors on a whole database go by.
@@ -89,12 +89,12 @@ class ChangeCursor:
             "batchSize": limit,
             "maxTimeMS": max(1, int(wait * 1000)),
         }
-        options: Any = RAW
         try:
-            reply = self._database.command(command, session=self._session, codec_options=options)
+            return _answer(*ask(self._database, self._session, command))
         except OperationFailure as error:
-            raise _too_large() if error.code == TOO_LARGE else error from None
-        return _answer(bytes(cast(RawBSONDocument, reply).raw))
+            if error.code == TOO_LARGE:
+                raise _too_large() from None
+            raise
 
     def close(self) -> None:
         kill(self._database, [self._id])
@@ -107,8 +107,7 @@ def _too_large() -> Halt:
     return Halt(State.UNREPRESENTABLE_VALUE, detail, recovery)
 
 
-def _answer(data: bytes) -> Answer:
-    cursor = fields(data, fields(data)[b"cursor"][1])
+def _answer(data: bytes, cursor: dict[bytes, Place]) -> Answer:
     token = string_at(data, fields(data, cursor[b"postBatchResumeToken"][1])[b"_data"][1])[0]
     if not token.startswith(_TOKEN_BEGINS):
         raise Halt(State.UNKNOWN_MESSAGE, "a resume token of another form", "upgrade Worker-Sync, then resume PIPELINE")

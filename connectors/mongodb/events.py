@@ -23,7 +23,8 @@ from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Row
 
 _RESYNC: Final = "worker-sync resync PIPELINE"
-_OPS: Final = {"insert": Op.INSERT, "update": Op.UPDATE, "replace": Op.UPDATE, "delete": Op.DELETE}
+#: By the first six letters.
+_OPS: Final = {b"insert": Op.INSERT, b"update": Op.UPDATE, b"replac": Op.UPDATE, b"delete": Op.DELETE}
 #: What ends a stream, in words.
 _ENDINGS: Final = {
     "drop": "collection {collection} was dropped",
@@ -72,11 +73,11 @@ class Decoder:
     def decode(self, data: bytes, at: int) -> Event:
         """The event at an offset. Raises Halt where the stream can't go on with it."""
         found = fields(data, at)
-        operation = string_at(data, found[b"operationType"][1])[0]
         info = self._transaction(data, found)
-        op = _OPS.get(operation)
+        at_op = found[b"operationType"][1] + 4
+        op = _OPS.get(data[at_op : at_op + 6])
         if op is None:
-            raise self._stop(operation, data, found)
+            raise self._stop(data, found)
         size = int.from_bytes(data[at : at + 4], "little")
         number = self._number(data, found[b"ns"][1])
         if not number:
@@ -102,9 +103,10 @@ class Decoder:
         return number
 
     def _row_event(self, event: Event, op: Op, number: int, data: bytes, found: Fields) -> Event:
-        kind, at = fields(data, found[b"documentKey"][1])[b"_id"]
+        # A document key of a replica set is the `_id` alone.
+        at = found[b"documentKey"][1]
         try:
-            key = event.key = key_text(kind, data, at)
+            key = event.key = key_text(data[at + 4], data, at + 9)
             before = _row(key, data, found.get(b"fullDocumentBeforeChange"))
             after = None if op is Op.DELETE else _row(key, data, found.get(b"fullDocument"))
         except ValueError as error:
@@ -127,7 +129,8 @@ class Decoder:
             return None
         return Message(key["m"], bytes(_plain(data, found[b"fullDocument"][1])["content"]))
 
-    def _stop(self, operation: str, data: bytes, found: Fields) -> Halt:
+    def _stop(self, data: bytes, found: Fields) -> Halt:
+        operation = string_at(data, found[b"operationType"][1])[0]
         if operation not in _ENDINGS:
             recovery = f"upgrade Worker-Sync, then worker-sync resume PIPELINE; or {_RESYNC}"
             return Halt(State.UNKNOWN_MESSAGE, f"a change stream event {operation!r}", recovery)

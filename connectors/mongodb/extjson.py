@@ -42,6 +42,8 @@ RESERVED: Final = frozenset(
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC
 _YEAR_10000_MS: Final = 253_402_300_800_000
 _OLD_BINARY: Final = 2
+#: First characters of the names that could be mistaken.
+_SUSPECT: Final = frozenset(b"$@")
 
 
 @lru_cache(maxsize=8192)
@@ -193,17 +195,30 @@ def value_texts(special: dict[int, ValueText]) -> dict[int, ValueText]:
 
 
 def _document_of(texts: dict[int, ValueText]) -> ValueText:
+    string_is_plain, int32_is_plain = texts[0x02] is _string, texts[0x10] is _int32
+
     def document(data: bytes, at: int) -> tuple[str, int]:
         end = at + INT32(data, at)[0] - 1
         first = at = at + 4
         parts = []
+        index = data.index
         while at < end:
-            stop = data.index(0, at + 1)
+            stop = index(0, at + 1)
             kind, label = data[at], _label(data[at + 1 : stop])
-            text, at = texts[kind](data, stop + 1)
-            parts.append(label + text)
+            at = stop + 1
+            # The two most frequent types without a call.
+            if kind == 0x02 and string_is_plain:
+                stop = at + 4 + INT32(data, at)[0]
+                parts.append(label + quoted(data[at + 4 : stop - 1].decode()))
+                at = stop
+            elif kind == 0x10 and int32_is_plain:
+                parts.append(f"{label}{INT32(data, at)[0]}")
+                at += 4
+            else:
+                text, at = texts[kind](data, at)
+                parts.append(label + text)
         body = "{" + ", ".join(parts) + "}"
-        if parts and data[first + 1] in b"$@" and _mistakable(data, first, len(parts)):
+        if parts and data[first + 1] in _SUSPECT and _mistakable(data, first, len(parts)):
             body = f'{{"{WRAPPER}": {body}}}'
         return body, end + 1
 

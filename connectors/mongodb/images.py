@@ -9,10 +9,11 @@ cluster time: exactly what the transaction left. The server keeps such versions 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, cast
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from bson.raw_bson import RawBSONDocument
+from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
@@ -20,7 +21,8 @@ from connectors.mongodb.cluster import time_of
 from connectors.mongodb.collections import images_statement
 from connectors.mongodb.conn import RAW, Document
 from connectors.mongodb.events import Event
-from connectors.mongodb.whole_documents import row_of
+from connectors.mongodb.raw import found
+from connectors.mongodb.whole_documents import row_at
 from worker_sync.core.change import Op
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableSchema
@@ -39,8 +41,9 @@ _Read = tuple[str, int]
 class Images:
     """Completes the events of a stream."""
 
-    def __init__(self, database: Database[Document], schemas: dict[int, TableSchema]) -> None:
+    def __init__(self, database: Database[Document], session: ClientSession, schemas: dict[int, TableSchema]) -> None:
         self._database = database
+        self._session = session
         self._schemas = schemas
 
     def complete(self, events: Sequence[Event]) -> None:
@@ -73,8 +76,8 @@ class Images:
             "readConcern": {"level": "snapshot", "atClusterTime": time_of(commit)},
         }
         try:
-            found = self._database.cursor_command(command, codec_options=RAW)
-            return {row[0]: row for row in map(row_of, cast(Iterable[RawBSONDocument], found))}
+            rows = (row_at(data, at) for data, at in found(self._database, self._session, command))
+            return {row[0]: row for row in rows}
         except OperationFailure as error:
             if error.code not in _GONE:
                 raise

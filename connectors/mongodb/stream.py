@@ -52,9 +52,9 @@ class MongoStream(Stream):
         collections = list(registration.collections)
         self._decoder = Decoder(name, collections)
         self.schemas = self._decoder.schemas
-        self._images = Images(database, self.schemas)
         self._assembly = Assembly()
         self._session = database.client.start_session(causal_consistency=False)
+        self._images = Images(database, self._session, self.schemas)
         self._used_at = time.monotonic()
         self._cursor: ChangeCursor | None = None
         try:

@@ -27,20 +27,19 @@ def fields(data: bytes, at: int = 0) -> dict[bytes, Place]:
     end = at + _INT32(data, at)[0] - 1
     at += 4
     found: dict[bytes, Place] = {}
+    index, fixed = data.index, _FIXED.get
     while at < end:
         kind = data[at]
-        stop = data.index(0, at + 1)
+        stop = index(0, at + 1)
         name = data[at + 1 : stop]
         at = stop + 1
         found[name] = (kind, at)
-        at += _size(kind, data, at)
+        size = fixed(kind)
+        at += _size(kind, data, at) if size is None else size
     return found
 
 
 def _size(kind: int, data: bytes, at: int) -> int:
-    fixed = _FIXED.get(kind)
-    if fixed is not None:
-        return fixed
     uncounted = _MEASURED.get(kind)
     if uncounted is not None:
         return int(_INT32(data, at)[0]) + uncounted

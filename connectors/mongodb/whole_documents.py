@@ -18,11 +18,10 @@ from worker_sync.core.schema import TableSchema
 from worker_sync.core.values import Key, Row
 
 
-def row_of(found: RawBSONDocument) -> tuple[str, str]:
-    """Key and text of a stored document. Raises ValueError for what has no text."""
-    data = bytes(found.raw)
-    kind, at = fields(data)[b"_id"]
-    return key_text(kind, data, at), document_text(data)
+def row_at(data: bytes, at: int) -> tuple[str, str]:
+    """Key and text of the document at an offset. Raises ValueError for what has no text."""
+    kind, key_at = fields(data, at)[b"_id"]
+    return key_text(kind, data, key_at), document_text(data, at)
 
 
 class WholeDocuments:
@@ -61,7 +60,7 @@ class WholeDocuments:
 
     def row(self, document: Mapping[str, Any]) -> Row:
         try:
-            key, text = row_of(cast(RawBSONDocument, document))
+            key, text = row_at(bytes(cast(RawBSONDocument, document).raw), 0)
         except ValueError as error:
             recovery = "correct the document, or leave the collection out; then worker-sync resume PIPELINE"
             raise Halt(State.UNREPRESENTABLE_VALUE, f"{self.table.table}: {error}", recovery) from None
