@@ -30,6 +30,7 @@ class MongoSource(Source):
     """
 
     engine: ClassVar[str] = ENGINE
+    home = ""
 
     def __init__(self, name: str, url: str) -> None:
         self.name = name

@@ -121,6 +121,8 @@ class MongoStream(Stream):
             try:
                 event = self._decoder.decode(answer.data, at)
             except Halt as halt:
+                if self._decoder.commit <= self._start:
+                    continue
                 self._halt = halt
                 break
             if event.info.commit > self._start:
