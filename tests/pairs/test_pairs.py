@@ -20,6 +20,8 @@ PAIRS = [
     ("postgres", "mongodb"),
     ("mongodb", "postgres"),
     ("mongodb", "mongodb"),
+    ("postgres", "mariadb"),
+    ("postgres15", "mysql"),
 ]
 PIPELINE = "pair"
 TUNING = {"snapshot_rows": 50}

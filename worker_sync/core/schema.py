@@ -34,9 +34,9 @@ class Kind(StrEnum):
 class Type(msgspec.Struct, frozen=True, omit_defaults=True):
     """A column's type: engine-neutral `kind` with its parameters, and the source engine's own name for it.
 
-    `size`: bits of an int or float, maximum characters of a text, bits of a bit string. `precision` and `scale`:
-    of a decimal; of a temporal kind `precision` is the number of fractional digits (None: the engine's default, 6).
-    `labels`: of an enum, in order. `element`: of an array.
+    `size`: bits of an int or float, maximum characters of a text, maximum bytes of bytes, bits of a bit string.
+    `precision` and `scale`: of a decimal; of a temporal kind `precision` is the number of fractional digits (None: the
+    engine's default, 6). `labels`: of an enum, in order. `element`: of an array.
     """
 
     kind: Kind
@@ -65,24 +65,31 @@ class TableName(msgspec.Struct, frozen=True, order=True):
         return cls(namespace, name) if dot else cls("", text)
 
 
-class Column(msgspec.Struct, frozen=True):
-    """One column; rows are tuples in the order of their table's columns."""
+class Column(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One column; rows are tuples in the order of their table's columns.
+
+    `number` stays with the column when it is renamed and is never given to another one of its table; 0 where the
+    engine has no such numbers, or where it is not known.
+    """
 
     name: str
     type: Type
     nullable: bool = True
+    number: int = 0
 
 
-class TableSchema(msgspec.Struct, frozen=True, dict=True):
+class TableSchema(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     """One version of a table: its name where it is written, its columns in row order, and the columns of its key.
 
-    `engine` is the source's engine: `Type.native` means something to that engine only.
+    `engine` is the source's engine: `Type.native` means something to that engine only. `number` stays with the table
+    when it is renamed, and another table that gets its name has another one; 0 where the engine has no such numbers.
     """
 
     table: TableName
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     engine: str = ""
+    number: int = 0
 
     @cached_property
     def key_indexes(self) -> tuple[int, ...]:
