@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
+import pymongo
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
@@ -27,6 +28,8 @@ from worker_sync.core.errors import Halt, State
 NAMESPACE: Final = "$cmd.aggregate"
 #: The document before a change is left out where both together take more bytes: an event may have 16 MB.
 BOTH_IMAGES_BYTES: Final = 15_000_000
+#: How long closing waits for the server, in seconds.
+CLOSE_SECONDS: Final = 2.0
 #: The shortest wait that the server knows, in seconds.
 SHORTEST_WAIT: Final = 0.001
 #: The type byte of a timestamp in MongoDB's KeyString format (src/mongo/db/storage/key_string.cpp: kTimestamp = 130),
@@ -119,11 +122,10 @@ class ChangeCursor:
             raise
 
     def close(self) -> None:
-        """Ends what is under way, too."""
-        try:
+        """Ends what is under way, too, at the latest when the client is closed."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        with pymongo.timeout(CLOSE_SECONDS):
             kill(self._database, [self._id])
-        finally:
-            self._executor.shutdown()
 
 
 def _too_large() -> Halt:

@@ -125,7 +125,7 @@ def test_without_images_a_transaction_ends_in_what_it_committed(
     assert [change.ordinal for _, change in changes[2:]] == [1, 2, 3, 4, 1]
 
 
-def test_an_update_whose_version_is_gone_halts(own_mongodb: Any) -> None:
+def test_an_update_whose_version_is_gone_halts(own_mongodb: EmbeddedMongo) -> None:
     with MongoClient[Document](own_mongodb.url) as client, MongoSource("s", _in(own_mongodb.url, "shop")) as source:
         client.admin.command({"setParameter": 1, "minSnapshotHistoryWindowInSeconds": 0})
         collection = client["shop"]["c"]
@@ -192,6 +192,26 @@ def test_a_cut_in_the_middle_of_a_transaction_delivers_it_again_as_the_same(
         first = follower.changes
     with following(source, start, limit=10) as follower:
         assert follower.read_changes(95)[: len(first)] == first
+
+
+def test_a_killed_server_is_transient_and_the_stream_goes_on_after_its_restart(own_mongodb: EmbeddedMongo) -> None:
+    url = _in(own_mongodb.url, "shop")
+    table = TableName("", "c")
+    with MongoSource("s", url) as source, MongoClient[Document](own_mongodb.url) as client:
+        collection = client["shop"].get_collection("c", write_concern=WriteConcern("majority", j=True))
+        collection.insert_one({"_id": 1})
+        start = source.create_stream([table]).commit
+        with following(source, start) as follower:
+            collection.insert_one({"_id": 2})
+            follower.read_changes(1)
+            reached = follower.reached
+            own_mongodb.kill()
+            with pytest.raises(Transient):
+                read_on(follower.stream)
+        own_mongodb.start()
+        collection.insert_one({"_id": 3})
+        with following(source, reached) as follower:
+            assert [change.after and change.after[0] for _, change in follower.read_changes(1)] == ["3"]
 
 
 # -- what stops a stream
