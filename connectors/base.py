@@ -42,9 +42,10 @@ class StreamStatus:
     """State of a source's stream on its server.
 
     `exists`: the slot (or its like) is there. `lost`: why the server can't serve it any more, empty when it can.
-    `confirmed`: up to where the server knows that we are done; it may drop its log before that. `head`: the newest
-    position of the server's log. `retained_bytes`: log that the server keeps for us, None where unknown.
-    `active`: a process is reading it now.
+    `confirmed`: up to where the server knows that we are done; it may drop its log before that. It is empty where a
+    server keeps no such thing: then only the control store knows, and `open_stream` finds out whether the log is still
+    there, from wherever it is asked to start. `head`: the newest position of the server's log. `retained_bytes`: log
+    that the server keeps for us, None where unknown. `active`: a process is reading it now.
     """
 
     exists: bool
