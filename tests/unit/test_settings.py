@@ -62,8 +62,10 @@ BAD = {
     "unknown key in a list": (
         GOOD.replace("exclude:", "exlude:"),
         [
-            "pipelines.shop-to-reporting.tables[1].columns.exclude: is missing; add it",
-            "pipelines.shop-to-reporting.tables[1].columns.exlude: unknown key 'exlude'; did you mean 'exclude'?",
+            (
+                "pipelines.shop-to-reporting.tables[1].columns.exlude: unknown key 'exlude'; did you mean 'exclude' "
+                "or 'include'?"
+            )
         ],
     ),
     "unknown source": (
@@ -277,7 +279,7 @@ def test_a_plain_name_goes_before_a_pattern(written: Path) -> None:
     settings = loaded(written, GOOD)
     tables = [table("public.tickets"), table("public.orders"), table("private.keys")]
     chosen = settings.select(settings.pipeline("shop-to-reporting"), tables)
-    assert [(str(one.source.table), one.to, one.excluded) for one in chosen] == [
+    assert [(str(one.source.table), one.to, one.shape.exclude) for one in chosen] == [
         ("public.orders", None, ()),
         ("public.tickets", "tickets", ("card_number",)),
     ]

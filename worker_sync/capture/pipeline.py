@@ -83,8 +83,11 @@ class Pipeline:
         routed = []
         for change in changes:
             route = routes[change.table]
-            if route is not None:
-                routed.append(change if route.pick is None else route.change(change))
+            if route is None:
+                continue
+            shaped = change if route.shaper is None else route.change(change)
+            if shaped is not None:
+                routed.append(shaped)
         return routed
 
     def _finish(self, steps: Iterator[None], piece: Piece, now: float, marker: bool) -> Iterator[None]:

@@ -87,7 +87,9 @@ def target_function(home: str, sink: Sink, selected: Sequence[Selected]) -> Targ
         table = by_name.get(schema.table)
         if table is None:
             return None
-        return make_route(schema, sink.map_table(_at_home(schema, home), table.to), table.excluded)
+        shaper = table.shape.compile(schema)
+        shaped = schema if shaper is None else shaper.table
+        return make_route(schema, sink.map_table(_at_home(shaped, home), table.to), shaper)
 
     return target_of
 

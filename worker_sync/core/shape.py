@@ -1,0 +1,235 @@
+"""The shape of what travels of a table: its rows filtered, its values masked, its columns chosen and renamed.
+
+`Shape` is what a rule says, `Shaper` what that means for one version of a table. The steps, in this order: columns are
+made of a collection's documents, rows are filtered by their clear values, columns are chosen and masked. Renaming
+concerns names only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from operator import itemgetter
+
+from worker_sync.core import masks
+from worker_sync.core.documents import DOCUMENT, Unfolding
+from worker_sync.core.errors import Halt, State, Unrepresentable
+from worker_sync.core.filter_syntax import Condition, columns_of
+from worker_sync.core.filters import Predicate
+from worker_sync.core.masks import Masking
+from worker_sync.core.schema import Column, Kind, TableSchema
+from worker_sync.core.settings_file import Problem, complain
+from worker_sync.core.table_rules import Columns, DocumentField, Mask, TableRule
+from worker_sync.core.values import UNCHANGED, Row
+
+Pick = Callable[[Row], Row]
+
+
+@dataclass(frozen=True, slots=True)
+class Shaper:
+    """A shape compiled for one version of a table.
+
+    `table` is what travels: the table's name, and names and types of columns as the target gets them. `origins` are
+    the columns' names before renaming. `whole` is the table that is filtered, with all columns in clear. `keeps` says
+    whether a row belongs to the pipeline, None where that can't be told; it is None itself when all rows do.
+    """
+
+    table: TableSchema
+    origins: tuple[str, ...]
+    whole: TableSchema
+    unfold: Unfolding | None
+    keeps: Callable[[Row], bool | None] | None
+    pick: Pick
+
+    def unfolded(self, row: Row) -> Row:
+        """The row with the columns that filters and masks know. Raises Unrepresentable."""
+        return row if self.unfold is None else self.unfold(row)
+
+    def row(self, row: Row) -> Row | None:
+        """The row as it travels, given as the source has it, complete; None when it does not belong to the pipeline.
+        Raises Unrepresentable."""
+        row = self.unfolded(row)
+        if self.keeps is not None and not self.keeps(row):
+            return None
+        return self.pick(row)
+
+    def unfolded_or_none(self, row: Row) -> Row | None:
+        """The same for an old row: one that was not as declared counts as not recorded."""
+        try:
+            return self.unfolded(row)
+        except Unrepresentable:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a rule says of one table. Columns go by the names that they have in the source."""
+
+    include: tuple[str, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    rename: Mapping[str, str] = field(default_factory=dict)
+    masks: Mapping[str, Mask] = field(default_factory=dict)
+    where: Condition | None = None
+    fields: Mapping[str, DocumentField] = field(default_factory=dict)
+    rest: str | None = None
+
+    @classmethod
+    def of(cls, rule: TableRule, table: TableSchema) -> Shape:
+        """What `rule` says of `table`; of a pattern only what the table has columns for."""
+        columns = rule.columns or Columns.model_construct()
+        known = set(table.column_names) if rule.is_pattern else None
+        return cls(
+            None if columns.include is None else _known(columns.include, known),
+            _known(columns.exclude or (), known),
+            {old: new for old, new in columns.rename.items() if known is None or old in known},
+            {name: mask for name, mask in columns.mask.items() if known is None or name in known},
+            rule.condition,
+            rule.fields,
+            rule.rest,
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Everything travels as it is."""
+        return self == Shape()
+
+    def compile(self, source: TableSchema) -> Shaper | None:
+        """The shape for this version of its table; None when everything travels as it is.
+
+        Raises Halt when the table has no longer what the rule names: a masked or excluded column under a new name
+        would travel in clear.
+        """
+        if self.is_plain:
+            return None
+        problem = next(iter(self.problems("", source)), None)
+        if problem is not None:
+            recovery = "make the rule fit the table as it is now, then worker-sync resync PIPELINE"
+            raise Halt(State.SCHEMA_MISMATCH, f"the rule for {source.table} does not fit it: {problem.what}", recovery)
+        unfold = self._unfolding(source)
+        whole = source if unfold is None else unfold.table
+        kept = [index for index, column in enumerate(whole.columns) if self._travels(column.name, whole.key)]
+        columns = [whole.columns[index] for index in kept]
+        keeps = None if self.where is None else Predicate(self.where, whole)
+        masked = {index: masks.masking(self.masks[c.name]) for index, c in enumerate(columns) if c.name in self.masks}
+        key = tuple(self.rename.get(name, name) for name in whole.key)
+        table = TableSchema(source.table, tuple(map(self._column, columns)), key, source.engine)
+        origins = tuple(column.name for column in columns)
+        return Shaper(table, origins, whole, unfold, keeps, _masking(_picking(kept, len(whole.columns)), masked))
+
+    def _unfolding(self, source: TableSchema) -> Unfolding | None:
+        return Unfolding(source, self.fields, self.rest) if self.fields else None
+
+    def _travels(self, name: str, key: Collection[str]) -> bool:
+        return name not in self.exclude and (self.include is None or name in self.include or name in key)
+
+    def _column(self, column: Column) -> Column:
+        mask = self.masks.get(column.name)
+        column = column if mask is None else masks.masked_column(mask, column)
+        return Column(self.rename.get(column.name, column.name), column.type, column.nullable)
+
+    def reading(self, source: TableSchema, wanted: Collection[str]) -> tuple[TableSchema, Shape]:
+        """What to read of the source, and the shape to give it, when only the columns `wanted` (source's names) of
+        what travels are of interest."""
+        if self.fields:
+            return source, self
+        tested = set() if self.where is None else set(columns_of(self.where))
+        needed = {*wanted, *source.key, *tested}
+        columns = tuple(column for column in source.columns if column.name in needed)
+        include = tuple(name for name in wanted)
+        narrowed = replace(
+            self,
+            include=include,
+            exclude=(),
+            rename={old: new for old, new in self.rename.items() if old in needed},
+            masks={name: mask for name, mask in self.masks.items() if name in needed},
+        )
+        return TableSchema(source.table, columns, source.key, source.engine), narrowed
+
+    # -- what is wrong
+
+    def problems(self, at: str, source: TableSchema) -> Iterator[Problem]:
+        """What of the rule at path `at` doesn't fit the table."""
+        if self.fields and not _has_documents(source):
+            text = f"{source.table} has no JSON column {DOCUMENT!r}; `fields` is for collections"
+            yield Problem(f"{at}.fields", text)
+            return
+        unfolding = self._unfolding(source)
+        table = source if unfolding is None else unfolding.table
+        yield from _unknown(f"{at}.columns.include", table, self.include or ())
+        yield from _unknown(f"{at}.columns.exclude", table, self.exclude)
+        yield from _unknown(f"{at}.columns.rename", table, self.rename)
+        yield from _unknown(f"{at}.columns.mask", table, self.masks)
+        yield from self._key_problems(f"{at}.columns", table)
+        yield from self._mask_problems(f"{at}.columns.mask", table)
+        yield from self._rename_problems(f"{at}.columns.rename", table)
+        if self.where is not None:
+            try:
+                Predicate(self.where, table)
+            except ValueError as error:
+                yield Problem(f"{at}.where", str(error))
+
+    def _key_problems(self, at: str, table: TableSchema) -> Iterator[Problem]:
+        for name in table.key:
+            if name in self.exclude:
+                text = f"{name!r} belongs to the key of {table.table}; a key can't be left out"
+                yield Problem(f"{at}.exclude", text)
+            if name in self.masks:
+                text = f"belongs to the key of {table.table}; rows are found by their key, so it can't be masked"
+                yield Problem(f"{at}.mask.{name}", text)
+
+    def _mask_problems(self, at: str, table: TableSchema) -> Iterator[Problem]:
+        for column in table.columns:
+            mask = self.masks.get(column.name)
+            obstacle = mask and masks.obstacle(mask, column)
+            if obstacle:
+                yield Problem(f"{at}.{column.name}", obstacle)
+
+    def _rename_problems(self, at: str, table: TableSchema) -> Iterator[Problem]:
+        taken: dict[str, str] = {}
+        for name in table.column_names:
+            if self._travels(name, table.key):
+                first = taken.setdefault(self.rename.get(name, name), name)
+                if first != name:
+                    old = name if name in self.rename else first
+                    text = f"{self.rename.get(name, name)!r} is the name of another column that travels"
+                    yield Problem(f"{at}.{old}", text)
+
+
+def _known(names: Sequence[str], known: Collection[str] | None) -> tuple[str, ...]:
+    return tuple(name for name in names if known is None or name in known)
+
+
+def _has_documents(table: TableSchema) -> bool:
+    return any(column.name == DOCUMENT and column.type.kind is Kind.JSON for column in table.columns)
+
+
+def _unknown(path: str, table: TableSchema, names: Collection[str]) -> Iterator[Problem]:
+    for name in names:
+        if name not in table.column_names:
+            yield complain(path, f"{table.table} has no column {name!r}", name, table.column_names)
+
+
+def _picking(kept: Sequence[int], of: int) -> Pick | None:
+    """The values at these places; None for all of them."""
+    if len(kept) == of:
+        return None
+    if len(kept) == 1:
+        only = kept[0]
+        return lambda row: (row[only],)
+    return itemgetter(*kept)
+
+
+def _masking(pick: Pick | None, masked: Mapping[int, Masking]) -> Pick:
+    if not masked:
+        return pick or (lambda row: row)
+    steps = list(masked.items())
+
+    def mask(row: Row) -> Row:
+        values = list(row if pick is None else pick(row))
+        for index, masking in steps:
+            value = values[index]
+            if value is not None and value is not UNCHANGED:
+                values[index] = masking(value)
+        return tuple(values)
+
+    return mask
