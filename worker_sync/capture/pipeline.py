@@ -85,8 +85,9 @@ class Pipeline:
             route = routes[change.table]
             if route is None:
                 continue
-            shaped = change if route.shaper is None else route.change(change)
-            if shaped is not None:
+            if route.shaper is None:
+                routed.append(change)
+            elif (shaped := route.change(change)) is not None:
                 routed.append(shaped)
         return routed
 

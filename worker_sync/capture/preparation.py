@@ -11,7 +11,7 @@ import msgspec
 
 from connectors.base import Sink, Source
 from connectors.registry import open_sink
-from worker_sync.capture.routing import Route, TargetOf, make_route
+from worker_sync.capture.routing import Route, TargetOf
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.selection import Selected
@@ -89,7 +89,7 @@ def target_function(home: str, sink: Sink, selected: Sequence[Selected]) -> Targ
             return None
         shaper = table.shape.compile(schema)
         shaped = schema if shaper is None else shaper.table
-        return make_route(schema, sink.map_table(_at_home(shaped, home), table.to), shaper)
+        return Route(schema, sink.map_table(_at_home(shaped, home), table.to), shaper)
 
     return target_of
 

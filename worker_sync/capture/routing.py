@@ -48,6 +48,8 @@ class Route:
             if kept is None:
                 return None
             change = kept
+        if shaper.pick is None:
+            return change
         before = None if change.before is None else shaper.pick(change.before)
         after = None if change.after is None else shaper.pick(change.after)
         return Change(change.ordinal, change.op, change.table, change.key, before, after)
@@ -65,14 +67,6 @@ class Route:
     def carries(self, row: Row) -> bool:
         """Whether a complete row of the source belongs at the target."""
         return not self.filters or (self.shaper is not None and self.shaper.row(row) is not None)
-
-
-def make_route(source: TableSchema, target: TableSchema, shaper: Shaper | None) -> Route:
-    """The route of `source` into the table that `target` names, with the columns that `shaper` lets through."""
-    if shaper is None:
-        return Route(source, target, None)
-    shaped = shaper.table
-    return Route(source, TableSchema(target.table, shaped.columns, shaped.key, shaped.engine), shaper)
 
 
 class Routes(dict[int, "Route | None"]):

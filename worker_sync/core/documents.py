@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from worker_sync.core.document_values import WRAPPER, NotThisType, converter
 from worker_sync.core.errors import Unrepresentable
 from worker_sync.core.schema import Column, Kind, TableSchema, Type
@@ -48,7 +50,7 @@ class Unfolding:
         kept = tuple(source.columns[index] for index in self._key)
         made = tuple(Column(name, field.declared) for name, field in fields.items())
         more = (Column(rest, Type(Kind.JSON), nullable=False),) if rest is not None else ()
-        self.table = TableSchema(source.table, kept + made + more, source.key, source.engine)
+        self.table = msgspec.structs.replace(source, columns=kept + made + more)
 
     def __call__(self, row: Row) -> Row:
         """Raises Unrepresentable, naming collection, path and `_id` but no value."""

@@ -21,10 +21,6 @@ _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d(?::\d\d(?:\.\d{1,6
 Moment = tuple[int, str]
 
 
-def _as_is(value: Any) -> Any:
-    return value
-
-
 def _decimal(value: str) -> Decimal:
     number = Decimal(value)
     # As in PostgreSQL, NaN is equal to itself and above all numbers; literals are finite.
@@ -48,28 +44,19 @@ def _moment(value: str) -> Moment:
     return (-int(match[1]) if value.endswith(" BC") else int(match[1]), rest)
 
 
-_READERS: Final[Mapping[Kind, Reader]] = {
-    Kind.BOOL: _as_is,
-    Kind.INT: _as_is,
+#: The kinds that filters compare; None where a canonical value can be compared as it is.
+READERS: Final[Mapping[Kind, Reader | None]] = {
+    Kind.BOOL: None,
+    Kind.INT: None,
     Kind.FLOAT: _float,
     Kind.DECIMAL: _decimal,
-    Kind.TEXT: _as_is,
-    Kind.ENUM: _as_is,
-    Kind.UUID: _as_is,
+    Kind.TEXT: None,
+    Kind.ENUM: None,
+    Kind.UUID: None,
     Kind.DATE: _moment,
     Kind.TIMESTAMP: _moment,
     Kind.TIMESTAMPTZ: _moment,
 }
-
-
-def readable() -> str:
-    """The kinds that filters compare, for people."""
-    return ", ".join(_READERS)
-
-
-def reader_of(kind: Kind) -> Reader | None:
-    """What makes comparable objects of a kind's canonical values; None for kinds without comparisons."""
-    return _READERS.get(kind)
 
 
 def literal_of(kind: Kind, value: object) -> Any:

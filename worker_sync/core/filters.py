@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from worker_sync.core import filter_syntax as syntax
-from worker_sync.core.filter_values import literal_of, readable, reader_of
+from worker_sync.core.filter_values import READERS, Reader, literal_of
 from worker_sync.core.schema import Column, Kind, TableSchema
 from worker_sync.core.settings_file import suggestion
 from worker_sync.core.values import UNCHANGED, Row
@@ -88,37 +88,38 @@ def _test(test: syntax.Check, table: TableSchema) -> Evaluator:
     index = table.column_names.index(test.column)
     if test.op == "null":
         return lambda row: UNCHANGED if row[index] is UNCHANGED else row[index] is None
-    decide = _decision(test, table.columns[index])
+    read, decide = _decision(test, table.columns[index])
 
     def evaluate(row: Row) -> Verdict:
         value = row[index]
-        return value if value is None or value is UNCHANGED else decide(value)
+        if value is None or value is UNCHANGED:
+            return value
+        return decide(value if read is None else read(value))
 
     return evaluate
 
 
-def _decision(test: syntax.Check, column: Column) -> Callable[[Any], bool]:
-    """What the test says of a value that is there."""
+def _decision(test: syntax.Check, column: Column) -> tuple[Reader | None, Callable[[Any], Verdict]]:
+    """What the test says of a value that is there, read first when it can't be compared as it is."""
     kind = column.type.kind
-    read = reader_of(kind)
-    if read is None:
-        raise ValueError(f"column {column.name!r} is {kind}, for which there is only IS NULL; known: {readable()}")
+    if kind not in READERS:
+        known = ", ".join(READERS)
+        raise ValueError(f"column {column.name!r} is {kind}, for which there is only IS NULL; known: {known}")
     if test.op == "like":
         if kind is not Kind.TEXT:
             raise ValueError(f"column {column.name!r} is {kind}; LIKE is for text")
         matches = re.compile(_expression(column.name, str(test.values[0])), re.DOTALL).fullmatch
-        return lambda value: matches(value) is not None
+        return None, lambda value: matches(value) is not None
     try:
         literals = [literal_of(kind, value) for value in test.values]
     except ValueError as error:
         raise ValueError(f"column {column.name!r} is {kind}, but {error}") from None
     if test.op == "in":
-        among = frozenset(literals)
-        return lambda value: read(value) in among
+        return READERS[kind], frozenset(literals).__contains__
     if kind in _UNORDERED and test.op not in ("=", "!="):
         raise ValueError(f"column {column.name!r} is {kind}, which has no order; use =, != or IN")
     compare, literal = _ORDER[test.op], literals[0]
-    return lambda value: bool(compare(read(value), literal))
+    return READERS[kind], lambda value: compare(value, literal)
 
 
 def _expression(column: str, pattern: str) -> str:

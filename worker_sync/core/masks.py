@@ -6,10 +6,11 @@ a text as it is (UTF-8), bytes as they are, numbers in the plain notation of the
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Callable
 from typing import Any, Final
+
+import msgspec
 
 from worker_sync.core.schema import Column, Kind, Type
 from worker_sync.core.table_rules import Mask
@@ -33,7 +34,7 @@ def obstacle(mask: Mask, column: Column) -> str | None:
 
 def masked_column(mask: Mask, column: Column) -> Column:
     """The column as it is behind the mask."""
-    return Column(column.name, _masked_type(mask, column.type), column.nullable)
+    return msgspec.structs.replace(column, type=_masked_type(mask, column.type))
 
 
 def _masked_type(mask: Mask, type_: Type) -> Type:
@@ -62,25 +63,20 @@ def masking(mask: Mask) -> Masking:
 
 
 def _hashing(secret: bytes) -> Masking:
-    keyed = hmac.new(secret, digestmod=hashlib.sha256)
-
-    def mask(value: Any) -> str:
-        digest = keyed.copy()
-        digest.update(_bytes_of(value))
-        return digest.hexdigest()
-
-    return mask
+    return lambda value: hmac.digest(secret, _bytes_of(value), "sha256").hex()
 
 
 def _bytes_of(value: Any) -> bytes:
+    if isinstance(value, str):
+        # A lone surrogate can't be encoded, and must not become an error that shows it.
+        return value.encode("utf-8", "surrogatepass")
     if isinstance(value, bytes):
         return value
     if isinstance(value, bool):
         return b"true" if value else b"false"
     if isinstance(value, float):
         return format_float(value).encode()
-    # A lone surrogate can't be encoded, and must not become an error that shows it.
-    return str(value).encode("utf-8", "surrogatepass")
+    return str(value).encode()
 
 
 def _partial(first: int, last: int) -> Masking:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 
+import msgspec
+
 from worker_sync.core import masks
 from worker_sync.core.documents import DOCUMENT, Unfolding
 from worker_sync.core.errors import Halt, State, Unrepresentable
@@ -31,7 +33,8 @@ class Shaper:
 
     `table` is what travels: the table's name, and names and types of columns as the target gets them. `origins` are
     the columns' names before renaming. `whole` is the table that is filtered, with all columns in clear. `keeps` says
-    whether a row belongs to the pipeline, None where that can't be told; it is None itself when all rows do.
+    whether a row belongs to the pipeline, None where that can't be told; it is None itself when all rows do. `pick`
+    makes what travels of such a row; None where that is the row itself.
     """
 
     table: TableSchema
@@ -39,7 +42,7 @@ class Shaper:
     whole: TableSchema
     unfold: Unfolding | None
     keeps: Callable[[Row], bool | None] | None
-    pick: Pick
+    pick: Pick | None
 
     def unfolded(self, row: Row) -> Row:
         """The row with the columns that filters and masks know. Raises Unrepresentable."""
@@ -51,7 +54,7 @@ class Shaper:
         row = self.unfolded(row)
         if self.keeps is not None and not self.keeps(row):
             return None
-        return self.pick(row)
+        return row if self.pick is None else self.pick(row)
 
     def unfolded_or_none(self, row: Row) -> Row | None:
         """The same for an old row: one that was not as declared counts as not recorded."""
@@ -112,7 +115,7 @@ class Shape:
         keeps = None if self.where is None else Predicate(self.where, whole)
         masked = {index: masks.masking(self.masks[c.name]) for index, c in enumerate(columns) if c.name in self.masks}
         key = tuple(self.rename.get(name, name) for name in whole.key)
-        table = TableSchema(source.table, tuple(map(self._column, columns)), key, source.engine)
+        table = msgspec.structs.replace(source, columns=tuple(map(self._column, columns)), key=key)
         origins = tuple(column.name for column in columns)
         return Shaper(table, origins, whole, unfold, keeps, _masking(_picking(kept, len(whole.columns)), masked))
 
@@ -125,7 +128,7 @@ class Shape:
     def _column(self, column: Column) -> Column:
         mask = self.masks.get(column.name)
         column = column if mask is None else masks.masked_column(mask, column)
-        return Column(self.rename.get(column.name, column.name), column.type, column.nullable)
+        return msgspec.structs.replace(column, name=self.rename.get(column.name, column.name))
 
     def reading(self, source: TableSchema, wanted: Collection[str]) -> tuple[TableSchema, Shape]:
         """What to read of the source, and the shape to give it, when only the columns `wanted` (source's names) of
@@ -143,7 +146,7 @@ class Shape:
             rename={old: new for old, new in self.rename.items() if old in needed},
             masks={name: mask for name, mask in self.masks.items() if name in needed},
         )
-        return TableSchema(source.table, columns, source.key, source.engine), narrowed
+        return msgspec.structs.replace(source, columns=columns), narrowed
 
     # -- what is wrong
 
@@ -219,9 +222,9 @@ def _picking(kept: Sequence[int], of: int) -> Pick | None:
     return itemgetter(*kept)
 
 
-def _masking(pick: Pick | None, masked: Mapping[int, Masking]) -> Pick:
+def _masking(pick: Pick | None, masked: Mapping[int, Masking]) -> Pick | None:
     if not masked:
-        return pick or (lambda row: row)
+        return pick
     steps = list(masked.items())
 
     def mask(row: Row) -> Row:
