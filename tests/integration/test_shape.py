@@ -264,6 +264,36 @@ def test_a_row_that_moves_in_without_its_large_column_is_refused_not_invented(
         assert rows_of(target_db, "SELECT left(body, 1) FROM people WHERE id = 6") == [("b",)]
 
 
+def test_a_row_that_moves_in_behind_its_chunk_arrives_whole(source_db: str, target_db: str, control_db: str) -> None:
+    """The log does not carry its large column, and its chunk left it out: it is read once more."""
+    execute(source_db, TABLE)
+    fill(source_db, 600)
+    rule = {"name": "public.people", "where": "region = 'eu'"}
+    settings = settings_for(source_db, target_db, [rule], {"snapshot_rows": 20})
+    with rig(settings, control_db) as made:
+        made.delivery.open.clear()
+        made.start()
+        # The copying waits for the target by now, and the first chunks are behind it.
+        eventually(lambda: len(made.delivery.published) >= 8, 30)
+        execute(
+            source_db,
+            "UPDATE people SET region = 'eu' WHERE id IN (1, 2)",
+            "UPDATE people SET region = 'us' WHERE id = 3",
+            "UPDATE people SET region = 'eu', id = 7000 WHERE id = 4",
+            "UPDATE people SET region = 'eu' WHERE id = 5",
+            "UPDATE people SET region = 'us' WHERE id = 5",
+        )
+        made.delivery.open.set()
+        query = "SELECT * FROM people WHERE region = 'eu' ORDER BY id"
+        wanted = rows_of(source_db, query)
+        eventually(
+            lambda: has_table(target_db, "people") and rows_of(target_db, "SELECT * FROM people ORDER BY id") == wanted,
+            60,
+        )
+        made.stop()
+        assert made.exit_code == 0
+
+
 def test_rows_become_documents_in_their_shape(source_db: str, mongo_target: str, control_db: str) -> None:
     execute(source_db, TABLE, FULL)
     execute(

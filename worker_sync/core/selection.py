@@ -65,7 +65,7 @@ def _unmatched(pipeline: Pipeline, tables: Sequence[TableSchema]) -> list[Proble
         at = f"pipelines.{pipeline.name}.tables[{index}]"
         if not meant:
             what = f"{rule.name!r} matches no table" if rule.is_pattern else f"no table {rule.name!r}"
-            known = [str(table.table) if "." in rule.name else table.table.name for table in tables]
+            known = {str(table.table) if "." in rule.name else table.table.name for table in tables}
             found.append(complain(at, what, rule.name, known))
         elif rule.to is not None and len(meant) > 1:
             found.append(Problem(f"{at}.to", f"{', '.join(map(str, meant))} can't all be {rule.to}; name one of them"))
