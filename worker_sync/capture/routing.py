@@ -54,10 +54,14 @@ class Route:
         after = None if change.after is None else shaper.pick(change.after)
         return Change(change.ordinal, change.op, change.table, change.key, before, after)
 
+    def row(self, row: Row) -> Row | None:
+        """A complete row as it travels; None when it does not belong to the pipeline."""
+        return row if self.shaper is None else self.shaper.row(row)
+
     def read(self, ordinal: int, key: Key, row: Row | None, *, again: bool) -> Change | None:
         """The change, of table 0, that brings a row of a snapshot chunk; `row` None: the target has it and the source
         has not. Of rows that don't belong to the pipeline only those that are read `again` may be at the target."""
-        shaped = row if row is None or self.shaper is None else self.shaper.row(row)
+        shaped = None if row is None else self.row(row)
         if shaped is not None:
             return Change(ordinal, Op.READ, 0, None, None, shaped)
         if row is not None and not again:
@@ -66,7 +70,7 @@ class Route:
 
     def carries(self, row: Row) -> bool:
         """Whether a complete row of the source belongs at the target."""
-        return not self.filters or (self.shaper is not None and self.shaper.row(row) is not None)
+        return not self.filters or self.row(row) is not None
 
 
 class Routes(dict[int, "Route | None"]):
@@ -84,6 +88,10 @@ class Routes(dict[int, "Route | None"]):
         if route is not None:
             self.targets[table_id] = route.target
         return route
+
+    def version(self, table_id: int) -> TableSchema:
+        """A version of a source table."""
+        return self._schemas[table_id]
 
     def source_of(self, table_id: int) -> TableName:
         """The source's name of a table that was met."""

@@ -84,6 +84,7 @@ class State(StrEnum):
     UNREPRESENTABLE_VALUE = "unrepresentable-value"
     SCHEMA_MISMATCH = "schema-mismatch"
     FILTER_UNDECIDED = "filter-undecided"
+    SCHEMA_CHANGED = "schema-changed"
     TARGET_REJECTED = "target-rejected"
     UNDECODABLE_BATCH = "undecodable-batch"
     TABLE_UNSUPPORTED = "table-unsupported"

@@ -35,7 +35,8 @@ def select(pipeline: Pipeline, tables: Sequence[TableSchema]) -> list[Selected]:
         if index is not None:
             rule = pipeline.tables[index]
             shape = Shape.of(rule, table)
-            problems += shape.problems(f"pipelines.{pipeline.name}.tables[{index}]", table)
+            at = f"pipelines.{pipeline.name}.tables[{index}]"
+            problems += shape.problems(at, table, all_columns=not rule.is_pattern)
             chosen.append(Selected(table, rule.to, shape))
     if problems:
         raise SettingsError(f"database {pipeline.source!r}", problems)
@@ -50,6 +51,16 @@ def matches(rule: TableRule, table: TableName) -> bool:
     if wanted.namespace and not fnmatchcase(table.namespace, wanted.namespace):
         return False
     return fnmatchcase(table.name, wanted.name)
+
+
+def carries(pipeline: Pipeline, table: TableName) -> bool:
+    """Whether one of the pipeline's rules means this table."""
+    return _rule_for(pipeline, table) is not None
+
+
+def names(pipeline: Pipeline, table: TableName) -> bool:
+    """Whether a rule of the pipeline calls this table by its name."""
+    return any(not rule.is_pattern and matches(rule, table) for rule in pipeline.tables)
 
 
 def _rule_for(pipeline: Pipeline, table: TableName) -> int | None:

@@ -66,7 +66,11 @@ class Shaper:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a rule says of one table. Columns go by the names that they have in the source."""
+    """What a rule says of one table. Columns go by the names that they have in the source.
+
+    `numbers` are those of the table's columns by the names that the rule was written for: in a version of the table
+    that has a column of that number under another name, the rule means that one.
+    """
 
     include: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
@@ -75,36 +79,65 @@ class Shape:
     where: Condition | None = None
     fields: Mapping[str, DocumentField] = field(default_factory=dict)
     rest: str | None = None
+    numbers: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rule: TableRule, table: TableSchema) -> Shape:
-        """What `rule` says of `table`; of a pattern only what the table has columns for."""
+        """What `rule` says of `table`."""
         columns = rule.columns or Columns.model_construct()
-        known = set(table.column_names) if rule.is_pattern else None
+        numbers = {column.name: column.number for column in table.columns if column.number}
         return cls(
-            None if columns.include is None else _known(columns.include, known),
-            _known(columns.exclude or (), known),
-            {old: new for old, new in columns.rename.items() if known is None or old in known},
-            {name: mask for name, mask in columns.mask.items() if known is None or name in known},
+            columns.include,
+            columns.exclude or (),
+            columns.rename,
+            columns.mask,
             rule.condition,
             rule.fields,
             rule.rest,
+            numbers,
         )
+
+    @property
+    def guarded(self) -> tuple[str, ...]:
+        """The columns whose clear values must not travel."""
+        return (*self.exclude, *self.masks)
+
+    def without(self, names: Sequence[str]) -> Shape:
+        """The same without some more columns."""
+        return replace(self, exclude=(*self.exclude, *names)) if names else self
 
     @property
     def is_plain(self) -> bool:
         """Everything travels as it is."""
-        return self == Shape()
+        return replace(self, numbers={}) == Shape()
 
     def compile(self, source: TableSchema) -> Shaper | None:
         """The shape for this version of its table; None when everything travels as it is.
 
-        Raises Halt when the table has no longer what the rule names: a masked or excluded column under a new name
-        would travel in clear.
+        A version need not have all columns that the rule names, but those that its filter needs. Raises Halt when the
+        rule does not fit.
         """
         if self.is_plain:
             return None
-        problem = next(iter(self.problems("", source)), None)
+        return self._named_as_in(source)._compile(source)
+
+    def _named_as_in(self, source: TableSchema) -> Shape:
+        """The shape with the names that its columns have in this version of the table."""
+        by_number = {column.number: column.name for column in source.columns if column.number}
+
+        def now(name: str) -> str:
+            return name if name in source.column_names else by_number.get(self.numbers.get(name, 0), name)
+
+        return replace(
+            self,
+            include=None if self.include is None else tuple(map(now, self.include)),
+            exclude=tuple(map(now, self.exclude)),
+            rename={now(old): new for old, new in self.rename.items()},
+            masks={now(name): mask for name, mask in self.masks.items()},
+        )
+
+    def _compile(self, source: TableSchema) -> Shaper:
+        problem = next(iter(self.problems("", source, all_columns=False)), None)
         if problem is not None:
             recovery = "make the rule fit the table as it is now, then worker-sync resync PIPELINE"
             raise Halt(State.SCHEMA_MISMATCH, f"the rule for {source.table} does not fit it: {problem.what}", recovery)
@@ -150,18 +183,17 @@ class Shape:
 
     # -- what is wrong
 
-    def problems(self, at: str, source: TableSchema) -> Iterator[Problem]:
-        """What of the rule at path `at` doesn't fit the table."""
+    def problems(self, at: str, source: TableSchema, *, all_columns: bool) -> Iterator[Problem]:
+        """What of the rule at path `at` doesn't fit the table, which must have `all_columns` that it names, or not."""
         if self.fields and not _has_documents(source):
             text = f"{source.table} has no JSON column {DOCUMENT!r}; `fields` is for collections"
             yield Problem(f"{at}.fields", text)
             return
         unfolding = self._unfolding(source)
         table = source if unfolding is None else unfolding.table
-        yield from _unknown(f"{at}.columns.include", table, self.include or ())
-        yield from _unknown(f"{at}.columns.exclude", table, self.exclude)
-        yield from _unknown(f"{at}.columns.rename", table, self.rename)
-        yield from _unknown(f"{at}.columns.mask", table, self.masks)
+        if all_columns:
+            for kind, names in self._named():
+                yield from _unknown(f"{at}.columns.{kind}", table, names)
         yield from self._key_problems(f"{at}.columns", table)
         yield from self._mask_problems(f"{at}.columns.mask", table)
         yield from self._rename_problems(f"{at}.columns.rename", table)
@@ -170,6 +202,10 @@ class Shape:
                 Predicate(self.where, table)
             except ValueError as error:
                 yield Problem(f"{at}.where", str(error))
+
+    def _named(self) -> Iterator[tuple[str, Collection[str]]]:
+        yield from (("include", self.include or ()), ("exclude", self.exclude))
+        yield from (("rename", self.rename), ("mask", self.masks))
 
     def _key_problems(self, at: str, table: TableSchema) -> Iterator[Problem]:
         for name in table.key:
@@ -196,10 +232,6 @@ class Shape:
                     old = name if name in self.rename else first
                     text = f"{self.rename.get(name, name)!r} is the name of another column that travels"
                     yield Problem(f"{at}.{old}", text)
-
-
-def _known(names: Sequence[str], known: Collection[str] | None) -> tuple[str, ...]:
-    return tuple(name for name in names if known is None or name in known)
 
 
 def _has_documents(table: TableSchema) -> bool:
