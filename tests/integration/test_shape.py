@@ -294,6 +294,21 @@ def test_a_row_that_moves_in_behind_its_chunk_arrives_whole(source_db: str, targ
         assert made.exit_code == 0
 
 
+def test_a_masked_column_that_is_renamed_halts_before_it_travels_in_clear(
+    source_db: str, target_db: str, control_db: str
+) -> None:
+    execute(source_db, TABLE, FULL)
+    fill(source_db, 60)
+    everything = {**RULE, "where": "id > 0"}
+    with rig(settings_for(source_db, target_db, [everything], schema_changes="apply"), control_db) as made:
+        made.start()
+        eventually(lambda: len(arrived(target_db)) == 60, 30)
+        execute(source_db, "ALTER TABLE people RENAME card TO kort", "UPDATE people SET score = 7 WHERE id = 1")
+        eventually(lambda: halted(made, State.SCHEMA_CHANGED), 30)
+        made.stop()
+        assert CARD.encode() not in b"".join(encode(batch) for batch in made.delivery.published)
+
+
 def test_rows_become_documents_in_their_shape(source_db: str, mongo_target: str, control_db: str) -> None:
     execute(source_db, TABLE, FULL)
     execute(
