@@ -157,7 +157,7 @@ class Fetcher(Background):
         indexes = route.target.key_indexes
         keys = [tuple([row[index] for index in indexes]) for row in found.rows]
         chunk = self._source().rows(schema, keys)
-        existing = by_key(schema, chunk.rows)
+        existing = by_key(schema, [row for row in chunk.rows if route.carries(row)])
         chunk.done = found.done
         absent: ChunkRows = {key: None for key in keys if key not in existing}
         return Fetched(route, chunk, absent, swept_to=keys[-1] if keys else load.swept_to)
