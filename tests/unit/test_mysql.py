@@ -79,8 +79,9 @@ def test_names_stay_in_the_servers_messages() -> None:
     ("code", "expected"),
     [
         (1213, Transient), (1205, Transient), (2013, Transient), (2006, Transient), (1290, Transient),
-        (1040, Transient), (1062, TargetRejected), (1048, TargetRejected), (1264, TargetRejected), (1406, TargetRejected), (4025, TargetRejected),
-        (3819, TargetRejected), (1146, Halt), (1054, Halt), (1142, Halt), (1064, Permanent),
+        (1040, Transient), (1062, TargetRejected), (1048, TargetRejected), (1264, TargetRejected),
+        (1406, TargetRejected), (4025, TargetRejected), (3819, TargetRejected), (1146, Halt), (1054, Halt),
+        (1142, Halt), (1064, Permanent),
     ],
 )  # fmt: skip
 def test_errors_are_sorted_by_what_the_runtime_does(code: int, expected: type[Exception]) -> None:
