@@ -30,6 +30,8 @@ ENGINES: Final = {
     ),
     "mongodb": Engine("mongodb", None, "connectors.mongodb.sink:MongoSink"),
     "mongodb+srv": Engine("mongodb", None, "connectors.mongodb.sink:MongoSink"),
+    "mysql": Engine("mysql", None, "connectors.mysql.sink:MysqlSink"),
+    "mariadb": Engine("mysql", None, "connectors.mysql.sink:MysqlSink"),
 }
 
 

@@ -21,6 +21,8 @@ import psycopg
 import yaml
 from pymongo import MongoClient
 
+from connectors.base import Mark
+from connectors.registry import open_sink
 from tests.fixtures.eventually import eventually
 from tests.fixtures.running import ROOT, Role
 from worker_sync.store import ControlStore
@@ -113,11 +115,15 @@ class System:
 
     # -- commands
 
-    def cli(self, *arguments: str) -> Done:
+    def cli(self, *arguments: str, seconds: float = CLI_SECONDS) -> Done:
         done = subprocess.run(
-            self._command(*arguments), env=_environment(), capture_output=True, text=True, timeout=CLI_SECONDS
+            self._command(*arguments), env=_environment(), capture_output=True, text=True, timeout=seconds
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    def cli_wait(self, pipeline: str, seconds: float) -> Done:
+        """`worker-sync wait`, for long work."""
+        return self.cli("wait", pipeline, "--timeout", str(seconds), seconds=seconds + CLI_SECONDS)
 
     def recover(self, recovery: str) -> None:
         """Run the command in a recovery text."""
@@ -166,16 +172,20 @@ class System:
 
     def assert_same(self, seconds: float = 120.0) -> None:
         """Every target holds the source's rows: says `worker-sync verify`, and so do we."""
+        self.assert_verified(seconds)
+        for table in QUERIES:
+            truth = by_key(self.source, table)
+            for name, url in self.targets.items():
+                assert differences(truth, by_key(url, table)) == [], f"{table} in {name}"
+
+    def assert_verified(self, seconds: float = 120.0) -> None:
+        """Every target holds the source's rows, says `worker-sync verify`."""
         checks = [self._verify(name, seconds) for name in self.targets]
         for process in checks:
             out, err = process.communicate(timeout=2 * seconds)
             logs = "\n".join(f"--- {role.log.name}\n{role.text()[-1500:]}" for role in self.roles[-4:])
             assert process.returncode == 0, f"{out}{err}\n{logs}"
             assert json.loads(out)["ok"]
-        for table in QUERIES:
-            truth = by_key(self.source, table)
-            for name, url in self.targets.items():
-                assert differences(truth, by_key(url, table)) == [], f"{table} in {name}"
 
     def _verify(self, pipeline: str, seconds: float) -> subprocess.Popen[str]:
         command = self._command("verify", pipeline, "--json", "--timeout", str(seconds))
@@ -244,30 +254,20 @@ def mongo(url: str) -> Iterator[Any]:
         client.close()
 
 
+def marks_in(target: str, pipeline: str) -> list[Mark]:
+    """Where the pipeline's shards stand in the target; empty before it was prepared."""
+    with open_sink("target", target) as sink:
+        return list(sink.marks(pipeline).values())
+
+
 def changes_in(target: str, pipeline: str) -> int:
-    if is_mongo(target):
-        with mongo(target) as database:
-            found = database.worker_sync_watermarks.find({"_id.p": pipeline})
-            return sum(int(document["changes"]) for document in found)
-    if execute(target, "SELECT to_regclass('worker_sync.watermarks')") == [(None,)]:
-        return 0
-    [(total,)] = execute(
-        target, f"SELECT coalesce(sum(changes), 0) FROM worker_sync.watermarks WHERE pipeline = '{pipeline}'"
-    )
-    return int(total)
+    return sum(mark.changes for mark in marks_in(target, pipeline))
 
 
 def snapshot_done(target: str, pipeline: str) -> bool:
-    if is_mongo(target):
-        with mongo(target) as database:
-            marks = list(database.worker_sync_watermarks.find({"_id.p": pipeline}))
-            states = [mark["snapshots"] for mark in marks]
-    elif execute(target, "SELECT to_regclass('worker_sync.watermarks')") == [(None,)]:
-        return False
-    else:
-        states = [row[0] for row in execute(target, "SELECT snapshots FROM worker_sync.watermarks")]
-    return bool(states) and all(
-        len(state) == len(QUERIES) and all(table["done"] for table in state.values()) for state in states
+    marks = marks_in(target, pipeline)
+    return bool(marks) and all(
+        len(mark.snapshots) == len(QUERIES) and all(table.done for table in mark.snapshots.values()) for mark in marks
     )
 
 

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Final
 
 from connectors.base import Stream
+from worker_sync.capture.absent import AbsentTargets
 from worker_sync.capture.background import Background
 from worker_sync.capture.catalogue import Catalogue
 from worker_sync.capture.fetcher import Fetcher
@@ -66,6 +67,7 @@ class Session:
         running: Sequence[Running],
         publisher: Publisher,
         housekeeper: Housekeeper,
+        absent: AbsentTargets,
         catalogue: Catalogue,
         limits: WindowLimits,
         batch_changes: int,
@@ -80,6 +82,7 @@ class Session:
         self._lanes = [lane for entry in running for lane in entry.pipeline.lanes]
         self._publisher = publisher
         self._housekeeper = housekeeper
+        self._absent = absent
         self._catalogue = catalogue
         self._limits = limits
         self._read_limit = batch_changes
@@ -117,7 +120,7 @@ class Session:
             self._confirm_saved()
 
     def _helpers(self) -> list[Background]:
-        helpers: list[Background] = [self._publisher, self._housekeeper, self._catalogue]
+        helpers: list[Background] = [self._publisher, self._housekeeper, self._absent, self._catalogue]
         for entry in self._running:
             helpers += [entry.watcher, entry.fetcher]
         return list(dict.fromkeys(helpers))
