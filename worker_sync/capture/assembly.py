@@ -292,7 +292,7 @@ class Assembler:
             lambda: self._source.emit(markers.NUDGE, b""),
         )
         begin = max(mark.position.commit for mark in entry.layout.marks.values())
-        loader = Loader(pipeline, fetcher, must_see, begin)
+        loader = self._stack.enter_context(Loader(pipeline, fetcher, must_see, begin))
         for mark in entry.inherited:
             for lane in pipeline.lanes:
                 lane.inherit(mark)
@@ -318,7 +318,7 @@ def _alterer(entry: Ready, stream: Stream, catalogue: Catalogue) -> Alterer:
         entry.target_of,
         entry.sink.alters_rows,
         entry.records,
-        {table.source.table: table.excluded for table in entry.selected},
+        {table.source.table: table.shape.guarded for table in entry.selected},
         lambda name: carries(pipeline, name),
     )
     return Alterer(pipeline.name, pipeline.schema_changes, versions, stream.schemas, catalogue)
