@@ -175,6 +175,9 @@ class Source(Closeable):
     """
 
     engine: ClassVar[str]
+    #: The namespace whose tables go by their bare name in a target: PostgreSQL's `public`, or the one database that a
+    #: source of an engine without schemas reads.
+    home: str
 
     @abstractmethod
     def identity(self) -> str:
@@ -246,7 +249,8 @@ class Sink(Closeable):
     @abstractmethod
     def map_table(self, source: TableSchema, to: str | None) -> TableSchema:
         """The table that `source` is written to: under the configured name `to`, or else this engine's natural name
-        for it. Columns and types stay the source's (they say how to read the values)."""
+        for it. An empty namespace in `source` is the source's home. Columns and types stay the source's (they say
+        how to read the values)."""
 
     @abstractmethod
     def create_table(self, table: TableSchema) -> bool:

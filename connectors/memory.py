@@ -99,6 +99,7 @@ def _require_usable(slot: Slot) -> None:
 
 class MemorySource(Source):
     engine: ClassVar[str] = ENGINE
+    home = "public"
 
     def __init__(self, name: str, url: str) -> None:
         self._name = name
@@ -200,7 +201,8 @@ class MemorySink(Sink):
         """There is a place for watermarks already."""
 
     def map_table(self, source: TableSchema, to: str | None) -> TableSchema:
-        return source if to is None else msgspec.structs.replace(source, table=TableName.parse(to))
+        name = source.table if to is None else TableName.parse(to)
+        return msgspec.structs.replace(source, table=TableName(name.namespace or MemorySource.home, name.name))
 
     def create_table(self, table: TableSchema) -> bool:
         with self._database.changed:

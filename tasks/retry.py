@@ -34,7 +34,8 @@ NEVER: Final = Policy(0, 0, 0)
 #: About a minute for a system that restarts. After that the batch is dropped: its capture sends it again for as long
 #: as the watermark stands still, so messages don't pile up behind a target that is down for long.
 TRANSIENT: Final = Policy(8, 0.5, 20.0)
-#: Seven seconds for the batch before it, which another worker is applying or which is still in the queue.
-EARLY: Final = Policy(20, 0.05, 0.5, factor=1.5, jitter=False)
+#: Six seconds for the batch before it, which another worker is applying or which is still in the queue. Few tries: a
+#: window full of batches whose predecessor is lost would keep the workers from those that are sent again.
+EARLY: Final = Policy(9, 0.05, 1.0, jitter=False)
 #: Requests of people: several minutes.
 REQUEST: Final = Policy(12, 1.0, 60.0)

@@ -37,7 +37,7 @@ def apply(pipeline: str, shard: int, after: str, upto: str, batch: bytes) -> Non
 
     `after` and `upto` are positions as text, for people who look at the queue; the truth is in `batch`, the bytes of
     `worker_sync.core.codec.encode`. Repeated, late and reordered batches change nothing. An early one is tried again
-    up to 20 times within seconds, then dropped: its capture sends it again.
+    up to 9 times within seconds, then dropped: its capture sends it again.
     """
     work = resources()
     outcome = apply_batch(work, pipeline, batch)

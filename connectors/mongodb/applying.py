@@ -23,6 +23,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 
 from connectors.base import Outcome
+from connectors.mongodb.abandoned import end_abandoned
 from connectors.mongodb.conn import MAJORITY, PLAIN, RAW, Document
 from connectors.mongodb.errors import COLLECTION_UUID_MISMATCH, outcome_unknown, retryable
 from connectors.mongodb.marks import Watermarks
@@ -39,8 +40,9 @@ from worker_sync.core.values import Key
 ATTEMPTS: Final = 12
 #: How often a commit is asked for whose outcome is unknown.
 COMMITS: Final = 3
-#: Seconds to wait for another apply of the same shard.
-TURN_SECONDS: Final = 20.0
+#: How often, and for how many seconds each time, another apply of the same shard is waited for.
+TURNS: Final = 3
+TURN_SECONDS: Final = 7.0
 #: From this many changes on, the time of the apply is set again after the writes: they take a while.
 STAMP_FROM: Final = 50
 #: For how many batches a table's rows are upserts after an insert met a row that was there.
@@ -117,8 +119,15 @@ class Applier:
         return run
 
     def _wait_turn(self, batch: Batch) -> None:
-        with pymongo.timeout(TURN_SECONDS):
-            self._watermarks.wait_turn(batch)
+        for turn in range(1, TURNS + 1):
+            try:
+                with pymongo.timeout(TURN_SECONDS):
+                    self._watermarks.wait_turn(batch)
+                break
+            except PyMongoError as error:
+                if turn == TURNS or not error.timeout:
+                    raise
+                end_abandoned(self._database)
 
     def _next_mode(self, batch: Batch, mode: Mode, error: DuplicateKeyError) -> Mode:
         pattern = (error.details or {}).get("keyPattern", {})

@@ -19,6 +19,8 @@ from worker_sync.core.errors import ConfigError
 
 Document = dict[str, Any]
 
+#: By which the server's operations are known as ours.
+APP_NAME: Final = "worker-sync"
 #: Waiting for a primary, and for a connection, in milliseconds; a URL may say otherwise.
 CONNECT_MS: Final = 5_000
 #: Waiting for an answer, in milliseconds: longer than the server lets a transaction live (60 s).
@@ -78,4 +80,4 @@ def _client(url: str) -> MongoClient[Document]:
     }
     given = {option.partition("=")[0].lower() for option in urlsplit(url).query.split("&")}
     chosen = {name: value for name, value in defaults.items() if name.lower() not in given}
-    return MongoClient(url, connect=False, appname="worker-sync", driver=DriverInfo("worker-sync"), **chosen)
+    return MongoClient(url, connect=False, appname=APP_NAME, driver=DriverInfo("worker-sync"), **chosen)

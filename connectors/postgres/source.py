@@ -25,6 +25,7 @@ class PostgresSource(Source):
     """The database at `url`; slot and publication are named after `name`."""
 
     engine: ClassVar[str] = catalog.ENGINE
+    home = "public"
 
     def __init__(self, name: str, url: str) -> None:
         self.name = name

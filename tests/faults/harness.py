@@ -113,11 +113,15 @@ class System:
 
     # -- commands
 
-    def cli(self, *arguments: str) -> Done:
+    def cli(self, *arguments: str, seconds: float = CLI_SECONDS) -> Done:
         done = subprocess.run(
-            self._command(*arguments), env=_environment(), capture_output=True, text=True, timeout=CLI_SECONDS
+            self._command(*arguments), env=_environment(), capture_output=True, text=True, timeout=seconds
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    def cli_wait(self, pipeline: str, seconds: float) -> Done:
+        """`worker-sync wait`, for long work."""
+        return self.cli("wait", pipeline, "--timeout", str(seconds), seconds=seconds + CLI_SECONDS)
 
     def recover(self, recovery: str) -> None:
         """Run the command in a recovery text."""
@@ -166,16 +170,20 @@ class System:
 
     def assert_same(self, seconds: float = 120.0) -> None:
         """Every target holds the source's rows: says `worker-sync verify`, and so do we."""
+        self.assert_verified(seconds)
+        for table in QUERIES:
+            truth = by_key(self.source, table)
+            for name, url in self.targets.items():
+                assert differences(truth, by_key(url, table)) == [], f"{table} in {name}"
+
+    def assert_verified(self, seconds: float = 120.0) -> None:
+        """Every target holds the source's rows, says `worker-sync verify`."""
         checks = [self._verify(name, seconds) for name in self.targets]
         for process in checks:
             out, err = process.communicate(timeout=2 * seconds)
             logs = "\n".join(f"--- {role.log.name}\n{role.text()[-1500:]}" for role in self.roles[-4:])
             assert process.returncode == 0, f"{out}{err}\n{logs}"
             assert json.loads(out)["ok"]
-        for table in QUERIES:
-            truth = by_key(self.source, table)
-            for name, url in self.targets.items():
-                assert differences(truth, by_key(url, table)) == [], f"{table} in {name}"
 
     def _verify(self, pipeline: str, seconds: float) -> subprocess.Popen[str]:
         command = self._command("verify", pipeline, "--json", "--timeout", str(seconds))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
+from pymongo.client_session import ClientSession
+from pymongo.errors import OperationFailure
 
 from tests.faults.harness import System, execute, mongo
 from tests.faults.load import Load
+from tests.fixtures.eventually import eventually
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -30,10 +34,23 @@ def table_held(url: str) -> Iterator[None]:
 @contextlib.contextmanager
 def watermark_held(url: str) -> Iterator[None]:
     """No apply can pass this pipeline's watermark document."""
-    with mongo(url) as database, database.client.start_session() as session, session.start_transaction():
-        database.worker_sync_watermarks.update_one({"_id.p": "catalog"}, {"$inc": {"turns": 1}}, session=session)
+    with mongo(url) as database, database.client.start_session() as session:
+        eventually(lambda: takes_watermark(database, session), 60, "the watermark is ours")
         yield
         session.abort_transaction()
+
+
+def takes_watermark(database: Any, session: ClientSession) -> bool:
+    """In a transaction that stays open; False when an apply was faster."""
+    session.start_transaction()
+    try:
+        database.worker_sync_watermarks.update_one({"_id.p": "catalog"}, {"$inc": {"turns": 1}}, session=session)
+    except OperationFailure as error:
+        session.abort_transaction()
+        if error.has_error_label("TransientTransactionError"):
+            return False
+        raise
+    return True
 
 
 def waits_for_watermark(url: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -243,6 +244,20 @@ def test_an_apply_waits_for_the_one_before_it(sink: MongoSink, database: Databas
         session.abort_transaction()
     applying.join()
     assert outcomes == [Outcome.APPLIED]
+
+
+def test_the_transaction_of_a_worker_that_vanished_does_not_hold_up_the_next(
+    sink: MongoSink, database: Database[dict[str, Any]], mongo_target: str
+) -> None:
+    with MongoClient[dict[str, Any]](mongo_target, appname="worker-sync") as vanished:
+        marks = vanished.get_default_database().worker_sync_watermarks
+        with vanished.start_session() as session, session.start_transaction():
+            marks.update_one({"_id.p": "p"}, {"$set": {"position": "half done"}}, session=session)
+            began = time.monotonic()
+            assert sink.apply(batch(1, put((1, "one", None)))) == Outcome.APPLIED
+            assert time.monotonic() - began < 40  # the server by itself: 60
+            session.abort_transaction()
+    assert len(documents(database)) == 1
 
 
 def test_the_time_of_an_apply_is_the_servers(sink: MongoSink, database: Database[dict[str, Any]]) -> None:

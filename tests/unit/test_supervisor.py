@@ -20,12 +20,12 @@ from worker_sync.supervisor import Spec, Supervisor
 
 #: A child that says that it is ready, and says so again when it is asked to end.
 POLITE = """
-import signal, sys
+import os, signal, sys
 def end(*_):
-    print("bye", flush=True)
+    os.write(1, b"bye\\n")  # print could be interrupted by itself
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 signal.pause()
 """
 

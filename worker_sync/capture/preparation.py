@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from connectors.base import Sink, Source
 from connectors.registry import open_sink
 from worker_sync.capture.routing import Route, TargetOf, make_route
@@ -77,15 +79,23 @@ def new_stream(source: Source, name: str, tables: Sequence[TableName]) -> Checkp
 # -- the targets
 
 
-def target_function(sink: Sink, selected: Sequence[Selected]) -> TargetOf:
-    """How the selected tables are called and what they hold in the target."""
+def target_function(home: str, sink: Sink, selected: Sequence[Selected]) -> TargetOf:
+    """How the selected tables are called and what they hold in the target; `home` is that of the source."""
     by_name = {table.source.table: table for table in selected}
 
     def target_of(schema: TableSchema) -> Route | None:
         table = by_name.get(schema.table)
-        return None if table is None else make_route(schema, sink.map_table(schema, table.to), table.excluded)
+        if table is None:
+            return None
+        return make_route(schema, sink.map_table(_at_home(schema, home), table.to), table.excluded)
 
     return target_of
+
+
+def _at_home(schema: TableSchema, home: str) -> TableSchema:
+    if schema.table.namespace != home:
+        return schema
+    return msgspec.structs.replace(schema, table=TableName("", schema.table.name))
 
 
 def open_target(settings: Settings, pipeline: Pipeline) -> Sink:
@@ -93,11 +103,11 @@ def open_target(settings: Settings, pipeline: Pipeline) -> Sink:
     return open_sink(database.name, database.url.reveal())
 
 
-def create_target(sink: Sink, pipeline: Pipeline, selected: Sequence[Selected]) -> list[TableName]:
+def create_target(home: str, sink: Sink, pipeline: Pipeline, selected: Sequence[Selected]) -> list[TableName]:
     """Create the place for watermarks and (unless the pipeline says no) the missing tables; returns those."""
     sink.prepare()
     if not pipeline.create_tables:
         return []
-    target_of = target_function(sink, selected)
+    target_of = target_function(home, sink, selected)
     routes = [route for table in selected if (route := target_of(table.source)) is not None]
     return [route.target.table for route in routes if sink.create_table(route.target)]

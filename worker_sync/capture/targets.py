@@ -48,13 +48,13 @@ class Targets:
         """Open the pipeline's target, create what is missing there, and fence its shards. `signals` are what people
         asked of this pipeline. Raises Halt for what concerns this pipeline only."""
         sink = self._stack.enter_context(open_target(self._settings, pipeline))
-        create_target(sink, pipeline, selected)
+        create_target(self._source.home, sink, pipeline, selected)
         anew = any(s.kind is SignalKind.RESYNC and s.table is None and s.started_at is None for s in signals)
         layout = self._fence.pipeline(sink, pipeline, self._now() if anew else None)
         tables = [table.source.table for table in selected]
         loads = _loads(pipeline, tables, layout, signals)
         inherited = [] if layout.marks == layout.before else _inherited(tables, layout)
-        return Ready(pipeline, sink, target_function(sink, selected), layout, loads, inherited)
+        return Ready(pipeline, sink, target_function(self._source.home, sink, selected), layout, loads, inherited)
 
     def _now(self) -> Position:
         """Where a pipeline begins anew: what the log holds before is the snapshot's, however it came about. Without

@@ -7,10 +7,12 @@ from typing import Final
 
 from worker_sync.capture.lane import Cut, Lane
 
-#: Waiting time before another re-send doubles up to this many seconds.
-MAX_RESEND_AFTER_S: Final = 60.0
-#: After a re-sent batch was applied, the next one should follow within this many seconds if it is still queued.
-FOLLOW_UP_S: Final = 0.25
+#: Waiting time before another copy of the first missing batch doubles up to this many seconds.
+MAX_RESEND_AFTER_S: Final = 15.0
+#: A watermark stands still once it has not moved for so many times the usual pause between two moves.
+PAUSES: Final = 4.0
+#: How much the newest pause counts in the usual one.
+NEWEST: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,45 +29,46 @@ def usage(lanes: list[Lane]) -> tuple[int, int]:
 
 
 class Retransmission:
-    """Decides which batches of one lane to publish again, as TCP does: on a timeout only the first missing one.
+    """Decides which batches of one lane to publish again, and when.
 
-    The broker may have lost everything, or may only be slow; more copies would make a slow system slower. If the
-    watermark then stops right behind the copy, its successor is lost too and twice as many follow, so a wiped broker
-    is refilled in a logarithmic number of steps. If the watermark passes beyond the copies, the originals were
-    alive and nothing more is sent.
+    The broker may have lost everything, or the target may only be slow; from here both look alike: a watermark that
+    stands still. Then the first missing batch alone is sent again, ever more rarely, for copies make a slow system
+    slower. Once the watermark has moved again, what follows may be lost as well, or have been dropped after waiting
+    for its turn in vain, in any pattern of holes: the whole window follows once, in order.
     """
 
     def __init__(self, lane: Lane, after_s: float) -> None:
         self._lane = lane
         self._base = after_s
         self._timeout = after_s
-        self._burst = 1
         self._moved_at = 0.0
-        #: The last batch that was sent again, while its effect is awaited.
-        self._probe: Cut | None = None
+        self._sent_at = 0.0
+        #: The usual number of seconds between two moves of the watermark.
+        self._pause = 0.0
+        self._stood_still = False
+        self._refill = False
 
     def moved(self, now: float) -> None:
-        """The watermark moved, or the lane began to wait."""
+        """The watermark moved."""
+        self._pause += NEWEST * (now - self._moved_at - self._pause)
         self._moved_at = now
         self._timeout = self._base
-        if self._probe is not None and self._lane.mark.position > self._probe.upto:
-            self._probe, self._burst = None, 1
+        self._refill = self._refill or self._stood_still
+        self._stood_still = False
 
     def due(self, now: float) -> list[Cut]:
         """The batches to publish again now, oldest first."""
         pending = self._lane.pending
         if not pending:
-            self._moved_at, self._probe, self._burst = now, None, 1
+            self._moved_at = now
+            self._stood_still = self._refill = False
             return []
-        stuck_behind_copy = self._probe is not None and self._lane.mark.position == self._probe.upto
-        patience = FOLLOW_UP_S if stuck_behind_copy else self._timeout
-        if now - self._moved_at < patience:
+        if self._refill:
+            self._refill = False
+            return list(pending)
+        if now - max(self._moved_at, self._sent_at) < max(self._timeout, PAUSES * self._pause):
             return []
-        if stuck_behind_copy:
-            self._burst *= 2
-        else:
-            self._timeout = min(self._timeout * 2, MAX_RESEND_AFTER_S)
-        self._moved_at = now
-        again = [pending[index] for index in range(min(self._burst, len(pending)))]
-        self._probe = again[-1]
-        return again
+        self._timeout = min(self._timeout * 2, MAX_RESEND_AFTER_S)
+        self._sent_at = now
+        self._stood_still = True
+        return [pending[0]]

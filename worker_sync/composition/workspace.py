@@ -11,8 +11,8 @@ from typing import Self
 
 from connectors.base import Sink, Source
 from connectors.registry import open_sink, open_source
-from worker_sync.capture.preparation import all_tables, choose_tables, create_target, new_stream
-from worker_sync.capture.routing import Route, make_route
+from worker_sync.capture.preparation import all_tables, choose_tables, create_target, new_stream, target_function
+from worker_sync.capture.routing import Route
 from worker_sync.core.errors import Halt, WorkerSyncError
 from worker_sync.core.errors import State as HaltState
 from worker_sync.core.schema import TableName, TableSchema
@@ -93,11 +93,9 @@ class Workspace:
 
     def routes(self, pipeline: Pipeline) -> Routed:
         """The tables that a pipeline carries, each with its target. Raises ConfigError for names that aren't there."""
-        sink = self.sink(pipeline.target)
-        return [
-            make_route(chosen.source, sink.map_table(chosen.source, chosen.to), chosen.excluded)
-            for chosen in self._given.select(pipeline, self.tables(pipeline.source))
-        ]
+        chosen = self._given.select(pipeline, self.tables(pipeline.source))
+        target_of = target_function(self.source(pipeline.source).home, self.sink(pipeline.target), chosen)
+        return [route for table in chosen if (route := target_of(table.source)) is not None]
 
     def source_tables(self, source: str) -> list[TableName]:
         """The tables of a source that any pipeline carries, in name order."""
@@ -113,7 +111,7 @@ class Workspace:
     def create_target(self, pipeline: Pipeline) -> list[TableName]:
         """Create the place of watermarks and missing tables; returns the tables that were created."""
         chosen = self._given.select(pipeline, self.tables(pipeline.source))
-        return create_target(self.sink(pipeline.target), pipeline, chosen)
+        return create_target(self.source(pipeline.source).home, self.sink(pipeline.target), pipeline, chosen)
 
     def create_stream(self, name: str) -> bool:
         """Create a source's stream unless it was created before; True when it was created now.
