@@ -8,6 +8,7 @@ from tests.fixtures.servers import end_leftovers, in_ci
 
 pytest_plugins = [
     "tests.fixtures.fix_mongodb",
+    "tests.fixtures.fix_mysql",
     "tests.fixtures.fix_postgres",
     "tests.fixtures.fix_proxy",
     "tests.fixtures.fix_redis",

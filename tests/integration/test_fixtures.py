@@ -12,10 +12,11 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from tests.fixtures.eventually import eventually
+from tests.fixtures.fix_mysql import run
 from tests.fixtures.fix_postgres import new_database
 from tests.fixtures.fix_proxy import ProxyTo
 from tests.fixtures.servers import with_database
-from worker_sync.embedded import EmbeddedPostgres, EmbeddedRedis
+from worker_sync.embedded import EmbeddedMysql, EmbeddedPostgres, EmbeddedRedis
 
 
 def test_source_and_target_are_empty_databases_with_logical_decoding(source_db: str, target_db: str) -> None:
@@ -150,3 +151,29 @@ def test_mongodb_is_reached_through_the_proxy(mongo_source: str, proxy_to: Proxy
 
 def test_with_database_keeps_everything_else() -> None:
     assert with_database("mongodb://u:p@h:1/?a=b", "x") == "mongodb://u:p@h:1/x?a=b"
+
+
+@pytest.mark.parametrize("flavour", ["mariadb", "mysql"])
+def test_mysql_databases_are_empty_and_log_whole_rows(flavour: str, request: pytest.FixtureRequest) -> None:
+    urls = [request.getfixturevalue(f"{flavour}_{role}") for role in ("source", "target")]
+    assert urls[0] != urls[1]
+    for url in urls:
+        assert url.startswith(f"{flavour}://")
+        assert run(url, "SHOW TABLES") == []
+        log = run(url, "SELECT @@log_bin, @@binlog_format, @@binlog_row_image, @@binlog_row_metadata")
+        assert log == [(1, "ROW", "FULL", "FULL")]
+
+
+@pytest.mark.parametrize("flavour", ["mariadb", "mysql"])
+def test_a_mysql_of_the_tests_own_can_be_killed_and_comes_back(flavour: str, request: pytest.FixtureRequest) -> None:
+    server: EmbeddedMysql = request.getfixturevalue(f"own_{flavour}")
+    run(server.url, "CREATE DATABASE d", "CREATE TABLE d.t (id int PRIMARY KEY)", "INSERT INTO d.t VALUES (1)")
+
+    server.kill()
+    server.start()
+
+    assert run(server.url, "SELECT id FROM d.t") == [(1,)]
+
+
+def test_mysql_has_global_transaction_ids(mysql_source: str) -> None:
+    assert run(mysql_source, "SELECT @@gtid_mode, @@enforce_gtid_consistency") == [("ON", "ON")]

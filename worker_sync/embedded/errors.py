@@ -9,5 +9,9 @@ class MissingWheel(ConfigError):
     """Embedded server not installed"""
 
 
+class MissingProgram(ConfigError):
+    """Server not installed"""
+
+
 class EmbeddedServerFailed(Unreachable):
     """Embedded server failed"""
