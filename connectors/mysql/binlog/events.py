@@ -66,12 +66,14 @@ _RESYNC: Final = "worker-sync resync PIPELINE"
 
 
 class Event(NamedTuple):
-    """One event. `body` is what follows the header, without checksum; `end` the position behind it in its file."""
+    """One event. `body` is what follows the header, without checksum; `size` that of all of it, in bytes; `end` the
+    position behind it in its file."""
 
     type: int
     time: int
     server: int
     flags: int
+    size: int
     end: int
     body: bytes
 

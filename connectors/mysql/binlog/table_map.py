@@ -95,7 +95,8 @@ class LoggedColumn:
 
 @dataclass(slots=True)
 class TableMap:
-    """`key`: indexes of the primary key's columns, in its order; empty without one."""
+    """`key`: indexes of the primary key's columns, in its order; empty without one, and when it has only the
+    beginning of a column."""
 
     database: str
     table: str
@@ -254,7 +255,8 @@ def _key(table: TableMap, value: bytes) -> None:
 
 
 def _key_with_prefix(table: TableMap, value: bytes) -> None:
-    table.key = tuple(_numbers(value))[::2]
+    parts = tuple(_numbers(value))
+    table.key = () if any(parts[1::2]) else parts[::2]
 
 
 _OPTIONS: Final[dict[int, Callable[[TableMap, bytes], None]]] = {
