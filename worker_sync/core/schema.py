@@ -34,9 +34,9 @@ class Kind(StrEnum):
 class Type(msgspec.Struct, frozen=True, omit_defaults=True):
     """A column's type: engine-neutral `kind` with its parameters, and the source engine's own name for it.
 
-    `size`: bits of an int or float, maximum characters of a text, bits of a bit string. `precision` and `scale`:
-    of a decimal; of a temporal kind `precision` is the number of fractional digits (None: the engine's default, 6).
-    `labels`: of an enum, in order. `element`: of an array.
+    `size`: bits of an int or float, maximum characters of a text, maximum bytes of bytes, bits of a bit string.
+    `precision` and `scale`: of a decimal; of a temporal kind `precision` is the number of fractional digits (None: the
+    engine's default, 6). `labels`: of an enum, in order. `element`: of an array.
     """
 
     kind: Kind

@@ -1,0 +1,186 @@
+"""Reads current rows, chunk by chunk, each chunk in one consistent snapshot."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from itertools import islice
+from typing import Any, Final
+
+from connectors.base import Chunk, TableReader
+from connectors.mysql.catalog import TableInfo, load_table
+from connectors.mysql.conn import Connection, close, connect, database_name, is_mariadb, query, redact
+from connectors.mysql.errors import translated
+from connectors.mysql.keys import among, beyond, in_order, key_columns
+from connectors.mysql.sql import quote, quote_table
+from connectors.mysql.types import Converter, converters
+from worker_sync.core.change import TransactionInfo
+from worker_sync.core.errors import Halt, State
+from worker_sync.core.schema import Kind, TableName, TableSchema
+from worker_sync.core.values import Key, Row
+
+#: Keys of one query in `rows`; MariaDB turns longer lists into a join of its own making.
+_KEYS_PER_QUERY: Final = 500
+
+
+class MysqlChunk(Chunk):
+    """Rows of a snapshot that stands in no relation to a log: what a target's reader gives."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.horizon = ""
+        self.done = True
+
+    def sees(self, info: TransactionInfo) -> bool:
+        return False
+
+
+class Snapshots(ABC):
+    """How a reader opens the snapshots of its chunks. A source's also puts each in relation to its log."""
+
+    @abstractmethod
+    def open(self, connection: Connection) -> AbstractContextManager[MysqlChunk]:
+        """Begin a transaction on the autocommit connection in which all reads see one state, and give an empty chunk
+        that knows which transactions that state holds; the transaction ends with the block."""
+
+
+class PlainSnapshots(Snapshots):
+    """One state, and nothing known about it."""
+
+    @contextmanager
+    def open(self, connection: Connection) -> Iterator[MysqlChunk]:
+        connection.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        connection.query("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        try:
+            yield MysqlChunk()
+        finally:
+            if connection.open:
+                connection.query("COMMIT")
+
+
+class MysqlReader(TableReader):
+    """Reads tables of the URL's database, or of the database that a table's namespace names."""
+
+    def __init__(self, url: str, snapshots: Snapshots | None = None) -> None:
+        self._url = url
+        self._database = database_name(url)
+        self._where = redact(url)
+        self._snapshots = snapshots or PlainSnapshots()
+        self._connection: Connection | None = None
+
+    def schema(self, table: TableName) -> TableSchema | None:
+        with self._ready(table) as connection:
+            info = load_table(connection, table.namespace or self._database, table.name)
+        return info.schema(table.namespace) if info else None
+
+    def chunk(self, table: TableSchema, after: Key | None, limit: int) -> Chunk:
+        with self._ready(table.table) as connection:
+            info = self._info(connection, table.table)
+            key = key_columns(table, info)
+            where = "" if after is None else f" WHERE {beyond(key, after)}"
+            sql = f"{_select(table, info)}{where} ORDER BY {in_order(key)} LIMIT {limit}"
+            chunk = self._read(connection, table, info, [sql])
+        chunk.done = len(chunk.rows) < limit
+        return chunk
+
+    def rows(self, table: TableSchema, keys: Sequence[Key]) -> Chunk:
+        with self._ready(table.table) as connection:
+            info = self._info(connection, table.table)
+            key = key_columns(table, info)
+            queries = []
+            remaining = iter(keys)
+            while some := list(islice(remaining, _KEYS_PER_QUERY)):
+                queries.append(f"{_select(table, info)} WHERE {among(key, some)}")
+            chunk = self._read(connection, table, info, queries)
+        if any(column.loose for column in key):
+            wanted = set(keys)
+            chunk.rows = [row for row in chunk.rows if tuple(row[index] for index in table.key_indexes) in wanted]
+        return chunk
+
+    def count(self, table: TableSchema) -> int:
+        """The storage engine's estimate."""
+        with self._ready(table.table) as connection, connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN {_plain(connection)}SELECT * FROM {quote_table(table.table)}")
+            rows = [column[0] for column in cursor.description].index("rows")
+            plan = cursor.fetchone()
+        return int(plan[rows] or 0) if plan else 0
+
+    def close(self) -> None:
+        if self._connection is not None:
+            close(self._connection)
+            self._connection = None
+
+    @contextmanager
+    def _ready(self, table: TableName) -> Iterator[Connection]:
+        """The connection, with driver errors in our terms; after any error it is opened anew."""
+        if self._connection is None or not self._connection.open:
+            self._connection = connect(self._url)
+        try:
+            with translated(f"{self._where} {table}"):
+                yield self._connection
+        except BaseException:
+            self.close()
+            raise
+
+    def _info(self, connection: Connection, table: TableName) -> TableInfo:
+        info = load_table(connection, table.namespace or self._database, table.name)
+        if info is None:
+            raise Halt(
+                State.SCHEMA_MISMATCH,
+                f"{self._where} has no table {table}",
+                "create the table, then worker-sync resume PIPELINE",
+            )
+        return info
+
+    def _read(self, connection: Connection, table: TableSchema, info: TableInfo, queries: Sequence[str]) -> MysqlChunk:
+        types = {column.name: column.type.data_type for column in info.columns}
+        convert = converters(table, types)
+        with self._snapshots.open(connection) as chunk:
+            for sql in queries:
+                chunk.rows.extend(_converted(table, convert, query(connection, sql)))
+        return chunk
+
+
+def _plain(connection: Connection) -> str:
+    # A MySQL may be set to explain as a tree; MariaDB has one form and no word for it.
+    return "" if is_mariadb(connection) else "FORMAT=TRADITIONAL "
+
+
+def _select(table: TableSchema, info: TableInfo) -> str:
+    types = {column.name: column.type.data_type for column in info.columns}
+    missing = [name for name in table.column_names if name not in types]
+    if missing:
+        raise Halt(
+            State.SCHEMA_MISMATCH,
+            f"table {table.table} has no column {missing[0]}",
+            "mend the table, then worker-sync resume PIPELINE",
+        )
+    columns = ", ".join(_expression(name, types[name]) for name in table.column_names)
+    return f"SELECT {columns} FROM {quote_table(table.table)}"
+
+
+def _expression(name: str, data_type: str) -> str:
+    # A float's own text has six digits; as a double it shows all that it holds.
+    return f"CAST({quote(name)} AS DOUBLE)" if data_type == "float" else quote(name)
+
+
+def _converted(table: TableSchema, convert: Sequence[Converter], rows: list[tuple[Any, ...]]) -> list[Row]:
+    """Column by column, which is faster than row by row."""
+    if not rows or not any(convert):
+        return rows
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    for index, function in enumerate(convert):
+        if function is not None:
+            try:
+                columns[index] = [None if value is None else function(value) for value in columns[index]]
+            except (ValueError, KeyError) as error:
+                raise _unreadable(table, index) from error
+    return list(zip(*columns, strict=True))
+
+
+def _unreadable(table: TableSchema, index: int) -> Halt:
+    column = table.columns[index]
+    kind: Kind = column.type.kind
+    detail = f"{table.table}.{column.name} holds a value that is no {kind}"
+    return Halt(State.UNREPRESENTABLE_VALUE, detail, "correct the value, then worker-sync resume PIPELINE")

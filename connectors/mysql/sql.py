@@ -1,0 +1,31 @@
+"""Names and literals, for sessions with NO_BACKSLASH_ESCAPES: a quote is the only character to escape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from worker_sync.core.schema import TableName
+
+
+def quote(name: str) -> str:
+    """An SQL identifier."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def quote_table(table: TableName) -> str:
+    """A table's SQL name; without a namespace it is in the connection's database."""
+    return f"{quote(table.namespace)}.{quote(table.name)}" if table.namespace else quote(table.name)
+
+
+def names(columns: Iterable[str]) -> str:
+    return ", ".join(map(quote, columns))
+
+
+def text(value: str) -> str:
+    """A string literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def binary(value: bytes) -> str:
+    """A binary string literal. Its bytes travel as they are: the driver encodes surrogate escapes back into bytes."""
+    return "_binary'" + value.decode("utf-8", "surrogateescape").replace("'", "''") + "'"
