@@ -74,6 +74,18 @@ class Versions:
         json = [index for index, column in enumerate(logged.columns) if column.type == kinds.JSON]
         return TableReader(self._number(schema), schema, image, json)
 
+    def number_of(self, name: TableName) -> int:
+        """The id of a table's newest version: the log's, or before its first rows the catalog's. Raises Halt for a
+        table that is not there."""
+        current = self._current.get(name)
+        if current is not None:
+            return current
+        with translated(redact(self._url)):
+            known = load_table(self._connection(), name.namespace, name.name)
+        if known is None:
+            raise Halt(State.SCHEMA_MISMATCH, f"table {name} does not exist any more", RESYNC)
+        return self._number(known.schema(name.namespace))
+
     def close(self) -> None:
         if self._conn is not None:
             close(self._conn)

@@ -26,6 +26,8 @@ class Effect(Enum):
     ROLLBACK = "rollback"
     #: Savepoints and statements that concern neither rows nor definitions of tables.
     NOTHING = "nothing"
+    #: A definition changed.
+    DEFINITION = "definition"
     TRUNCATE = "truncate"
     #: The tables are gone, or have another name or other rows than before.
     LOST = "lost"
@@ -263,7 +265,7 @@ def _alter(tokens: _Tokens, database: str) -> Statement:
         if depth == 0 and word == "RENAME" and tokens.peek() not in ("COLUMN", "INDEX", "KEY"):
             tokens.take("TO", "AS", "=")
             return Statement(Effect.LOST, (table, tokens.table(database)))
-    return Statement(Effect.NOTHING)
+    return Statement(Effect.DEFINITION)
 
 
 def _create(tokens: _Tokens, database: str) -> Statement:
@@ -274,7 +276,7 @@ def _create(tokens: _Tokens, database: str) -> Statement:
         known = tokens.peek() in _OTHER_OBJECTS | {"DATABASE", "SCHEMA", "DEFINER", "ALGORITHM", "SQL", "TABLE"}
         return Statement(Effect.NOTHING if known else Effect.UNKNOWN)
     _skip_condition(tokens)
-    return Statement(Effect.LOST if replaces else Effect.NOTHING, (tokens.table(database),))
+    return Statement(Effect.LOST if replaces else Effect.DEFINITION, (tokens.table(database),))
 
 
 _READERS: Final = {

@@ -46,8 +46,11 @@ _PARTIAL_JSON: Final = 1
 class TableReader:
     """Reads the row events of one version of one table; `number` is its id in the stream's schemas.
 
-    `columns` are those of the images, `json` the indexes of the JSON columns among them.
+    `columns` are those of the images, `json` the indexes of the JSON columns among them. `carries_messages`: its rows
+    are messages, not changes.
     """
+
+    carries_messages = False
 
     def __init__(self, number: int, schema: TableSchema, columns: Sequence[ImageColumn], json: Sequence[int]) -> None:
         self.number = number

@@ -35,8 +35,11 @@ class Tables(Protocol):
     def reader(self, body: bytes) -> TableReader | None:
         """What reads the rows that follow a TABLE_MAP event of that body; None for tables that aren't captured."""
 
-    def messages(self, changes: list[Change]) -> list[Message] | None:
-        """The messages in rows of the table that carries them; None for any other table's."""
+    def messages(self, changes: list[Change]) -> list[Message]:
+        """The messages in rows of the table that carries them."""
+
+    def redefine(self) -> None:
+        """Definitions changed: what is known of tables beside the log may be so no more."""
 
     def truncated(self, statement: Statement) -> int | None:
         """The id of the captured table that the statement empties; None when it is none of ours."""
@@ -113,6 +116,11 @@ class Assembler:
         self._size -= size
         return self._piece(changes[:count], size, last=False)
 
+    @property
+    def delivered(self) -> bool:
+        """Part of the open transaction was cut already."""
+        return self._delivered
+
     def finish(self) -> Piece | None:
         """The rest of the transaction that ended; None when there is nothing in it for us."""
         piece = None
@@ -186,6 +194,9 @@ class Assembler:
                 self._ordinal += 1
         elif effect in (Effect.LOST, Effect.DATABASE_LOST):
             self._tables.require_kept(statement)
+            self._tables.redefine()
+        elif effect is Effect.DEFINITION:
+            self._tables.redefine()
         elif effect is Effect.XA_PHASE_TWO:
             self._second_phase(text)
         elif effect is Effect.UNDESCRIBED:
@@ -254,9 +265,8 @@ class Assembler:
         if self._info is None:
             raise malformed("rows outside a transaction")
         changes = reader.read(event.type, body, self._ordinal)
-        messages = self._tables.messages(changes)
-        if messages is not None:
-            self._messages += messages
+        if reader.carries_messages:
+            self._messages += self._tables.messages(changes)
             return False
         self._ordinal += len(changes)
         if self._changes:
