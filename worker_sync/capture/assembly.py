@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from connectors.base import Source
+from worker_sync.capture.absent import AbsentTargets
 from worker_sync.capture.fence import Fence
 from worker_sync.capture.fetcher import Fetcher
 from worker_sync.capture.housekeeping import Housekeeper
@@ -32,7 +34,7 @@ from worker_sync.capture.window import Retransmission, WindowLimits
 from worker_sync.core import markers
 from worker_sync.core import settings as configuration
 from worker_sync.core.change import TransactionInfo
-from worker_sync.core.errors import Halt
+from worker_sync.core.errors import Halt, Transient
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName
 from worker_sync.core.selection import Selected
@@ -69,6 +71,7 @@ class Assembler:
         self._stack = stack
         self._pipelines = settings.pipelines_from(source_name)
         self._signals: list[Signal] = []
+        self._absent = AbsentTargets({})
 
     def wanted(self) -> object:
         """What should run; a session ends when this is no longer what it was built for."""
@@ -81,6 +84,8 @@ class Assembler:
         return {pipeline.name: pipeline.name in names for pipeline in self._pipelines}, {s.id for s in self._signals}
 
     def _runs(self, pipeline: configuration.Pipeline) -> bool:
+        if pipeline.name in self._absent.awaited:
+            return False
         return self._store.pipelines.get(pipeline.name).status is Status.RUNNING
 
     def session(self, stop: threading.Event) -> Session | None:
@@ -105,8 +110,11 @@ class Assembler:
     def _open_targets(
         self, running: list[configuration.Pipeline], chosen: dict[str, list[Selected]], checkpoint: Checkpoint
     ) -> list[Ready]:
+        """The pipelines that can run now. One whose target does not answer waits until it does, unless none can run:
+        then the error says so. One that can't run at all is halted."""
         targets = Targets(self._settings, self._source, Fence(self._lease.token, checkpoint), self._stack)
-        ready = []
+        ready: list[Ready] = []
+        away: dict[str, Transient] = {}
         for pipeline in running:
             signals = [signal for signal in self._signals if signal.pipeline == pipeline.name]
             try:
@@ -115,9 +123,21 @@ class Assembler:
                 log.error("%s: %s", pipeline.name, halt.about(pipeline.name), extra={"action": "pipeline_halted"})
                 self._store.pipelines.halt(pipeline.name, halt)
                 continue
+            except Transient as error:
+                away[pipeline.name] = error
+                continue
             for signal in signals:
                 self._store.signals.start(signal.id)
+        self._await_targets(away, ready)
         return ready
+
+    def _await_targets(self, away: dict[str, Transient], ready: list[Ready]) -> None:
+        for error in away.values():
+            if not ready:
+                raise error
+            log.warning("%s; the other pipelines go on without it", error, extra={"action": "target_away"})
+        pipelines = [self._settings.pipeline(name) for name in away]
+        self._absent = AbsentTargets({p.name: partial(open_target, self._settings, p) for p in pipelines})
 
     def _lanes_of(self, checkpoint: Checkpoint, ready: list[Ready]) -> dict[str, str]:
         """What the checkpoint knows of shards: those that run, and those of pipelines that stand still. A pipeline
@@ -197,6 +217,7 @@ class Assembler:
             running,
             publisher,
             housekeeper,
+            self._absent,
             WindowLimits(tuning.window_bytes, tuning.window_batches),
             tuning.batch_changes,
             checkpoint.confirmed,

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Final
 
 from connectors.base import Stream
+from worker_sync.capture.absent import AbsentTargets
 from worker_sync.capture.background import Background
 from worker_sync.capture.fetcher import Fetcher
 from worker_sync.capture.figures import Figures, LaneFigures
@@ -62,6 +63,7 @@ class Session:
         running: Sequence[Running],
         publisher: Publisher,
         housekeeper: Housekeeper,
+        absent: AbsentTargets,
         limits: WindowLimits,
         batch_changes: int,
         confirmed: str,
@@ -75,6 +77,7 @@ class Session:
         self._lanes = [lane for entry in running for lane in entry.pipeline.lanes]
         self._publisher = publisher
         self._housekeeper = housekeeper
+        self._absent = absent
         self._limits = limits
         self._read_limit = batch_changes
         self._confirmed = confirmed
@@ -111,7 +114,7 @@ class Session:
             self._confirm_saved()
 
     def _helpers(self) -> list[Background]:
-        helpers: list[Background] = [self._publisher, self._housekeeper]
+        helpers: list[Background] = [self._publisher, self._housekeeper, self._absent]
         for entry in self._running:
             helpers += [entry.watcher, entry.fetcher]
         return list(dict.fromkeys(helpers))

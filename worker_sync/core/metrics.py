@@ -35,7 +35,7 @@ METRICS: Final = (
     Metric("sync_heartbeat_age_seconds", "gauge", "seconds", ("source",), "Time since the newest heartbeat was sent"),
     Metric("sync_capture_up", "gauge", "1 or 0", ("source",), "Whether a capture holds the lease and reports"),
     Metric("sync_pipeline_halted", "gauge", "1 or 0", ("pipeline", "reason"), "Whether the pipeline stands still"),
-    Metric("queue_depth", "gauge", "messages", ("queue",), "Tasks that wait in the broker or are not acknowledged"),
+    Metric("queue_depth", "gauge", "messages", ("queue",), "Tasks that wait in the broker"),
     Metric("health_ok", "gauge", "1 or 0", ("subject",), "Whether the last health check succeeded"),
     Metric("health_latency_ms", "gauge", "milliseconds", ("subject",), "How long the last health check took"),
     Metric("health_age_seconds", "gauge", "seconds", ("subject",), "Time since the last health check"),
