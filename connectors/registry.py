@@ -28,8 +28,8 @@ ENGINES: Final = {
     "postgres": Engine(
         "postgresql", "connectors.postgres.source:PostgresSource", "connectors.postgres.sink:PostgresSink"
     ),
-    "mongodb": Engine("mongodb", None, "connectors.mongodb.sink:MongoSink"),
-    "mongodb+srv": Engine("mongodb", None, "connectors.mongodb.sink:MongoSink"),
+    "mongodb": Engine("mongodb", "connectors.mongodb.source:MongoSource", "connectors.mongodb.sink:MongoSink"),
+    "mongodb+srv": Engine("mongodb", "connectors.mongodb.source:MongoSource", "connectors.mongodb.sink:MongoSink"),
 }
 
 
