@@ -207,8 +207,8 @@ class Source(Closeable):
     @abstractmethod
     def stream_status(self, confirmed: str = "") -> StreamStatus:
         """The state of the stream on the server, asked now. `confirmed` is what was confirmed last as far as the
-        caller knows (empty: unknown): where the server does not remember it, `lost` and `retained_bytes` are those of
-        a reader that stands there."""
+        caller knows: where the server does not remember it, `lost` and `retained_bytes` are those of a reader that
+        stands there (empty: where the stream began)."""
 
     @abstractmethod
     def cut_off(self) -> None:

@@ -16,7 +16,7 @@ from connectors.mysql.registration import TABLE, messages_of
 from connectors.mysql.versions import Versions
 from worker_sync.core.change import Change, Message
 from worker_sync.core.errors import Halt, State
-from worker_sync.core.schema import TableName
+from worker_sync.core.schema import TableName, TableSchema
 
 #: Descriptions of tables that are kept; more start anew.
 _MOST: Final = 20_000
@@ -48,10 +48,12 @@ class Captured(Tables):
 
     def _describe(self, body: bytes) -> TableReader | None:
         database, table = table_name(body)
-        if not self._wants(database, table) and (database, table) != (self._database, TABLE):
+        if self._wants(database, table):
+            return self._versions.describe(parse_table_map(body, mariadb=self.mariadb))
+        if (database, table) != (self._database, TABLE):
             return None
-        reader = self._versions.describe(parse_table_map(body, mariadb=self.mariadb))
-        reader.carries_messages = table == TABLE
+        reader = self._versions.describe(parse_table_map(body, mariadb=self.mariadb), listed=False)
+        reader.carries_messages = True
         return reader
 
     def _wants(self, database: str, table: str) -> bool:
@@ -67,8 +69,8 @@ class Captured(Tables):
     def _folded(name: TableName) -> TableName:
         return TableName(name.namespace.lower(), name.name.lower())
 
-    def messages(self, changes: list[Change]) -> list[Message]:
-        return messages_of(changes, self.schemas)
+    def messages(self, schema: TableSchema, changes: list[Change]) -> list[Message]:
+        return messages_of(schema, changes)
 
     def redefine(self) -> None:
         self._readers.clear()
@@ -100,7 +102,7 @@ class NoTables(Tables):
     def reader(self, body: bytes) -> TableReader | None:
         return None
 
-    def messages(self, changes: list[Change]) -> list[Message]:
+    def messages(self, schema: TableSchema, changes: list[Change]) -> list[Message]:
         return []
 
     def redefine(self) -> None:

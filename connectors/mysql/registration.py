@@ -10,14 +10,14 @@ import contextlib
 import hashlib
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import pymysql
 
 from connectors.mysql.conn import Connection, close, connect, query
 from connectors.mysql.errors import code_of
-from connectors.mysql.sql import binary, text
+from connectors.mysql.sql import text
 from worker_sync.core.change import Change, Message
 from worker_sync.core.errors import Transient, WorkerSyncError
 from worker_sync.core.schema import TableSchema
@@ -90,16 +90,15 @@ def send(conn: Connection, prefix: str, content: bytes) -> None:
     hold it. Raises pymysql.Error."""
     query(
         conn,
-        f"UPDATE {TABLE} SET prefix = {text(prefix)}, content = {binary(content)}, sent = sent + 1 WHERE name = ''",
+        f"UPDATE {TABLE} SET prefix = {text(prefix)}, content = x'{content.hex()}', sent = sent + 1 WHERE name = ''",
     )
 
 
-def messages_of(changes: Sequence[Change], schemas: Mapping[int, TableSchema]) -> list[Message]:
+def messages_of(schema: TableSchema, changes: Sequence[Change]) -> list[Message]:
     """The messages in changes of the table."""
     found = []
     for change in changes:
-        names = schemas[change.table].column_names
-        row = dict(zip(names, change.after or (), strict=False))
+        row = dict(zip(schema.column_names, change.after or (), strict=False))
         prefix, content = row.get("prefix", ""), row.get("content", UNCHANGED)
         if prefix is not UNCHANGED and prefix and isinstance(content, bytes):
             found.append(Message(prefix, content))

@@ -15,8 +15,8 @@ from connectors.mysql.errors import translated
 from connectors.mysql.position import RESYNC, LogPosition, parse_position
 from connectors.mysql.reader import MysqlReader
 from connectors.mysql.registration import Registered
-from connectors.mysql.source_preflight import check_source, require_supported
 from connectors.mysql.snapshots import LoggedSnapshots
+from connectors.mysql.source_preflight import check_source, require_supported
 from connectors.mysql.stream import MysqlStream
 from worker_sync.core.errors import Halt, State, Transient
 from worker_sync.core.position import Position
@@ -85,9 +85,8 @@ class MysqlSource(Source):
                 return StreamStatus(False, "", "", head, None)
             position = parse_position(confirmed or found.started)
             files = log.files(conn) if end else []
-            lost = log.lost(files, position) if confirmed else ""
-            lost = lost or (self._recreated(position) if confirmed else "")
-            retained = None if lost or not confirmed else log.retained(files, position)
+            lost = log.lost(files, position) or self._recreated(position)
+            retained = None if lost else log.retained(files, position)
             active = registration.holder(conn, self._lock) is not None
         return StreamStatus(True, lost, found.started, head, retained, active)
 

@@ -12,7 +12,7 @@ import pymysql
 from connectors.base import Finding
 from connectors.mysql import log
 from connectors.mysql.catalog import ForeignKey, TableInfo, foreign_keys, load_tables
-from connectors.mysql.conn import Connection, close, connect, database_name, is_mariadb, parse_url, query
+from connectors.mysql.conn import Connection, close, connect, database_name, is_mariadb, parse_url, query, server_info
 from connectors.mysql.errors import one_line
 from connectors.mysql.grants import missing_on
 from connectors.mysql.registration import TABLE
@@ -47,7 +47,7 @@ class Server:
 def ask(conn: Connection) -> Server:
     """Look at a server. Raises pymysql.Error."""
     rows = query(conn, "SHOW GLOBAL VARIABLES")
-    version = tuple(int(part) for part in re.findall(r"\d+", conn.get_server_info().removeprefix("5.5.5-"))[:3])
+    version = tuple(int(part) for part in re.findall(r"\d+", server_info(conn).removeprefix("5.5.5-"))[:3])
     return Server(is_mariadb(conn), version, {name.lower(): value for name, value in rows})
 
 

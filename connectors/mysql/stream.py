@@ -16,7 +16,7 @@ from connectors.mysql.binlog.events import Event, malformed
 from connectors.mysql.binlog.link import HEARTBEAT_S, Link
 from connectors.mysql.binlog.transactions import Assembler
 from connectors.mysql.captured import Captured, NoTables
-from connectors.mysql.conn import connect, redact
+from connectors.mysql.conn import connect, redact, session_of
 from connectors.mysql.errors import code_of, one_line, translate
 from connectors.mysql.position import RESYNC, LogPosition, boundary, file_number
 from worker_sync.core.change import Piece, Progress
@@ -218,7 +218,7 @@ class MysqlStream(Stream):
         if self._over == _CLOSED:
             return
         self._over = _CLOSED
-        session = self._conn.thread_id()
+        session = session_of(self._conn)
         self._link.close()
         registration.end_session(self._url, session, self._lock)
 

@@ -57,9 +57,9 @@ class Versions:
         self._collations: Collations | None = None
         self.schemas: dict[int, TableSchema] = {}
 
-    def describe(self, logged: TableMap) -> TableReader:
-        """What reads the rows of that version. Raises Halt for a table that can't be followed, Transient without a
-        catalog."""
+    def describe(self, logged: TableMap, *, listed: bool = True) -> TableReader:
+        """What reads the rows of that version; its id is 0 unless it is to be `listed` in `schemas`. Raises Halt for a
+        table that can't be followed, Transient without a catalog."""
         name = TableName(logged.database, logged.table)
         if not logged.is_named:
             fix = "SET PERSIST binlog_row_metadata = FULL (MariaDB: SET GLOBAL, and in its configuration), then "
@@ -72,7 +72,7 @@ class Versions:
         columns, image = _columns(logged, known, collations)
         schema = TableSchema(name, tuple(columns), _key(name, logged, known), ENGINE)
         json = [index for index, column in enumerate(logged.columns) if column.type == kinds.JSON]
-        return TableReader(self._number(schema), schema, image, json)
+        return TableReader(self._number(schema) if listed else 0, schema, image, json)
 
     def number_of(self, name: TableName) -> int:
         """The id of a table's newest version: the log's, or before its first rows the catalog's. Raises Halt for a

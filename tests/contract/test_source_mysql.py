@@ -66,7 +66,7 @@ class _MysqlEngine(SourceEngine):
     @contextmanager
     def transaction(self) -> Iterator[Writer]:
         with connect(self._url) as connection, connection.cursor() as cursor:
-            if "MariaDB" not in connection.get_server_info():
+            if self._url.startswith("mysql:"):
                 cursor.execute("SET SESSION binlog_rows_query_log_events = ON")
             cursor.execute("BEGIN")
             try:

@@ -1,4 +1,4 @@
-"""DECIMAL columns: groups of nine digits in four bytes, big endian, the sign in the first bit, negative ones inverted."""
+"""DECIMAL columns: nine digits in each four bytes, big endian, the first bit the sign, negative ones inverted."""
 
 from __future__ import annotations
 

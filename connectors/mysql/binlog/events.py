@@ -1,7 +1,7 @@
 """Kinds of binlog events and their common header.
 
-The header (19 bytes, little endian): time in seconds, type, server id, size, end position in the file, flags. Sources of
-the format: MySQL's `libs/mysql/binlog/event/binlog_event.h`, MariaDB's `sql/log_event.h`.
+The header (19 bytes, little endian): time in seconds, type, server id, size, end position in the file, flags. Where the
+format is from: MySQL's `libs/mysql/binlog/event/binlog_event.h`, MariaDB's `sql/log_event.h`.
 """
 
 from __future__ import annotations

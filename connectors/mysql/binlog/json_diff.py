@@ -76,6 +76,7 @@ def _change(parent: Node, operation: int, step: str | int, value: Node) -> None:
         parent[step]  # must be there
         parent[step] = value
     elif isinstance(parent, list):
+        assert isinstance(step, int)
         parent.insert(step, value)
     else:
         if step in parent:

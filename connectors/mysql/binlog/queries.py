@@ -6,7 +6,6 @@ the database and a zero byte, then the statement; MariaDB may have compressed it
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from enum import Enum
 from struct import Struct
@@ -14,6 +13,7 @@ from typing import Final
 
 from connectors.mysql.binlog.compression import unpack_mariadb
 from connectors.mysql.binlog.events import QUERY_COMPRESSED, Event, malformed
+from connectors.mysql.binlog.tokens import Tokens
 
 _HEADER: Final = Struct("<IIBHH")
 
@@ -61,69 +61,16 @@ def parse_query(event: Event) -> tuple[str, bytes]:
     return body[start:end].decode("utf-8", "replace"), unpack_mariadb(text) if event.type == QUERY_COMPRESSED else text
 
 
-_TOKEN: Final = re.compile(
-    r"""
-      (?P<space>   [\s]+ | \#[^\n]* | --(?=[\s]|$)[^\n]* | /\*(?!M?!).*?\*/ )
-    | (?P<hint>    /\*M?!\d* | \*/ )          # what such a comment holds is executed
-    | (?P<quoted>  `(?:[^`]|``)*` )
-    | (?P<text>    '(?:[^'\\]|\\.|'')*' | "(?:[^"\\]|\\.|"")*" )
-    | (?P<word>    [^\s`'"(),;.=*/\#@<>!+-]+ )
-    | (?P<sign>    . )
-    """,
-    re.VERBOSE | re.DOTALL,
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_HARMLESS: Final = _words(
+    "SAVEPOINT RELEASE SET GRANT REVOKE FLUSH ANALYZE OPTIMIZE REPAIR CHECK CHECKSUM USE LOCK UNLOCK INSTALL "
+    "UNINSTALL BINLOG RESET KILL SHUTDOWN CACHE PURGE CHANGE START STOP HELP SHOW DO SIGNAL RESIGNAL RESTART "
+    "CLONE"
 )
-
-
-class _Tokens:
-    """The words, names and signs of a statement, read from front to back. Comments are left out."""
-
-    def __init__(self, text: str) -> None:
-        self._found = [
-            match for match in _TOKEN.finditer(text[:_LONGEST]) if match.lastgroup not in ("space", "hint")
-        ]
-        self._at = 0
-
-    def peek(self) -> str:
-        """The next token, a word in capitals; empty at the end. Names in quotes are no words."""
-        if self._at >= len(self._found):
-            return ""
-        match = self._found[self._at]
-        return match.group().upper() if match.lastgroup == "word" else match.group()
-
-    def take(self, *wanted: str) -> bool:
-        """Step over the next token if it is one of those (any, when none is given)."""
-        if self._at < len(self._found) and (not wanted or self.peek() in wanted):
-            self._at += 1
-            return True
-        return False
-
-    def name(self) -> str:
-        """The name that comes next, without quotes."""
-        if self._at >= len(self._found):
-            return ""
-        match = self._found[self._at]
-        self._at += 1
-        text = match.group()
-        if match.lastgroup == "quoted":
-            return text[1:-1].replace("``", "`")
-        if match.lastgroup == "text":  # with sql_mode ANSI_QUOTES
-            return text[1:-1].replace('""', '"')
-        return text
-
-    def table(self, database: str) -> tuple[str, str]:
-        """The table that comes next; `database` is the session's."""
-        name = self.name()
-        return (name, self.name()) if self.take(".") else (database, name)
-
-
-#: Enough of a statement to tell what it does; only ALTER and RENAME list something that may come later.
-_LONGEST: Final = 1 << 20
-
-_HARMLESS: Final = frozenset(
-    "SAVEPOINT RELEASE SET GRANT REVOKE FLUSH ANALYZE OPTIMIZE REPAIR CHECK CHECKSUM USE LOCK UNLOCK INSTALL UNINSTALL "
-    "BINLOG RESET KILL SHUTDOWN CACHE PURGE CHANGE START STOP HELP SHOW DO SIGNAL RESIGNAL IMPORT RESTART CLONE".split()
-)
-_WRITES_ROWS: Final = frozenset("INSERT UPDATE DELETE REPLACE LOAD CALL WITH SELECT TABLE VALUES EXECUTE".split())
+_WRITES_ROWS: Final = _words("INSERT UPDATE DELETE REPLACE LOAD CALL WITH SELECT TABLE VALUES EXECUTE")
 #: Words of ALTER TABLE, followed by one of those, that change which rows are there.
 _MOVES_ROWS: Final = {
     "EXCHANGE": ("PARTITION",),
@@ -133,9 +80,9 @@ _MOVES_ROWS: Final = {
     "IMPORT": ("PARTITION", "TABLESPACE"),
     "CONVERT": ("PARTITION", "TABLE"),
 }
-_OTHER_OBJECTS: Final = frozenset(
-    "VIEW FUNCTION PROCEDURE TRIGGER EVENT USER ROLE INDEX SERVER LOGFILE TABLESPACE UNDO SEQUENCE PACKAGE RESOURCE "
-    "INSTANCE AGGREGATE SPATIAL UNIQUE FULLTEXT LIBRARY AUTHENTICATION MATERIALIZED JSON".split()
+_OTHER_OBJECTS: Final = _words(
+    "VIEW FUNCTION PROCEDURE TRIGGER EVENT USER ROLE INDEX SERVER LOGFILE TABLESPACE UNDO SEQUENCE PACKAGE "
+    "RESOURCE INSTANCE AGGREGATE SPATIAL UNIQUE FULLTEXT LIBRARY AUTHENTICATION MATERIALIZED JSON"
 )
 _SIMPLE: Final = {
     b"BEGIN": Effect.BEGIN,
@@ -151,7 +98,7 @@ def read_statement(database: str, text: bytes) -> Statement:
     if simple is not None:
         return Statement(simple)
     # Keywords and punctuation are the same bytes in every character set that a session can have.
-    tokens = _Tokens(_decoded(text))
+    tokens = Tokens(_decoded(text))
     verb = tokens.peek()
     tokens.take()
     if verb in _HARMLESS:
@@ -169,7 +116,7 @@ def _decoded(text: bytes) -> str:
         return text.decode("latin-1")
 
 
-def _write(verb: str, tokens: _Tokens) -> Statement:
+def _write(verb: str, tokens: Tokens) -> Statement:
     """Rows changed by statement. Hosting services keep notes in the server's own tables that way."""
     while tokens.take("INTO", "FROM", "IGNORE", "LOW_PRIORITY", "DELAYED", "HIGH_PRIORITY", "QUICK"):
         pass
@@ -177,22 +124,22 @@ def _write(verb: str, tokens: _Tokens) -> Statement:
     return Statement(Effect.NOTHING if verb != "CALL" and schema == "mysql" else Effect.UNDESCRIBED)
 
 
-def _rollback(tokens: _Tokens, _: str) -> Statement:
+def _rollback(tokens: Tokens, _: str) -> Statement:
     # With a name it goes back to a savepoint: what it took back is not in the log.
     while tokens.take("WORK"):
         pass
     return Statement(Effect.NOTHING if tokens.peek() == "TO" else Effect.ROLLBACK)
 
 
-def _begin(_: _Tokens, __: str) -> Statement:
+def _begin(_: Tokens, __: str) -> Statement:
     return Statement(Effect.BEGIN)
 
 
-def _commit(_: _Tokens, __: str) -> Statement:
+def _commit(_: Tokens, __: str) -> Statement:
     return Statement(Effect.COMMIT)
 
 
-def _xa(tokens: _Tokens, _: str) -> Statement:
+def _xa(tokens: Tokens, _: str) -> Statement:
     verb = tokens.peek()
     if verb in ("START", "BEGIN"):
         return Statement(Effect.XA_BEGIN)
@@ -201,18 +148,18 @@ def _xa(tokens: _Tokens, _: str) -> Statement:
     return Statement(Effect.XA_PHASE_TWO if verb in ("COMMIT", "ROLLBACK") else Effect.UNKNOWN)
 
 
-def _truncate(tokens: _Tokens, database: str) -> Statement:
+def _truncate(tokens: Tokens, database: str) -> Statement:
     tokens.take("TABLE")
     return Statement(Effect.TRUNCATE, (tokens.table(database),))
 
 
-def _skip_condition(tokens: _Tokens) -> None:
+def _skip_condition(tokens: Tokens) -> None:
     if tokens.take("IF"):
         tokens.take("NOT")
         tokens.take("EXISTS")
 
 
-def _drop(tokens: _Tokens, database: str) -> Statement:
+def _drop(tokens: Tokens, database: str) -> Statement:
     if tokens.take("TEMPORARY") or tokens.peek() in _OTHER_OBJECTS or tokens.peek() == "PREPARE":
         return Statement(Effect.NOTHING)
     if tokens.take("DATABASE", "SCHEMA"):
@@ -224,14 +171,14 @@ def _drop(tokens: _Tokens, database: str) -> Statement:
     return Statement(Effect.LOST, _table_list(tokens, database))
 
 
-def _table_list(tokens: _Tokens, database: str) -> tuple[tuple[str, str], ...]:
+def _table_list(tokens: Tokens, database: str) -> tuple[tuple[str, str], ...]:
     tables = [tokens.table(database)]
     while tokens.take(","):
         tables.append(tokens.table(database))
     return tuple(tables)
 
 
-def _rename(tokens: _Tokens, database: str) -> Statement:
+def _rename(tokens: Tokens, database: str) -> Statement:
     if tokens.take("USER"):
         return Statement(Effect.NOTHING)
     if not tokens.take("TABLE", "TABLES"):
@@ -248,7 +195,7 @@ def _rename(tokens: _Tokens, database: str) -> Statement:
             return Statement(Effect.LOST, tuple(tables))
 
 
-def _alter(tokens: _Tokens, database: str) -> Statement:
+def _alter(tokens: Tokens, database: str) -> Statement:
     while tokens.take("ONLINE", "OFFLINE", "IGNORE"):
         pass
     if not tokens.take("TABLE"):
@@ -268,7 +215,7 @@ def _alter(tokens: _Tokens, database: str) -> Statement:
     return Statement(Effect.DEFINITION)
 
 
-def _create(tokens: _Tokens, database: str) -> Statement:
+def _create(tokens: Tokens, database: str) -> Statement:
     replaces = False
     if tokens.take("OR"):
         replaces = tokens.take("REPLACE")

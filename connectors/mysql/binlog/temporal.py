@@ -43,8 +43,7 @@ def datetime_reader(digits: int) -> Callable[[bytes], str]:
         packed = int.from_bytes(data[:5], "big") - _DATETIME_OFFSET
         year, month = divmod(packed >> 22, 13)
         text = (
-            f"{year:04}-{month:02}-{packed >> 17 & 31:02} "
-            f"{packed >> 12 & 31:02}:{packed >> 6 & 63:02}:{packed & 63:02}"
+            f"{year:04}-{month:02}-{packed >> 17 & 31:02} {packed >> 12 & 31:02}:{packed >> 6 & 63:02}:{packed & 63:02}"
         )
         return text + fraction(_micros(int.from_bytes(data[5:], "big"), size)) if size else text
 

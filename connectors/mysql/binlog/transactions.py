@@ -1,8 +1,8 @@
 """Turns events into pieces of committed transactions.
 
-A group of events is a transaction: it begins with a GTID event, and ends with an XID event, a COMMIT, or, when it is one
-statement that commits itself, with that. The server writes a group at its commit and in one go, so what is read of a
-group is committed; only a crash can leave a group without an end, which another file follows.
+A group of events is a transaction: it begins with a GTID event, and ends with an XID event, a COMMIT, or, when it is
+one statement that commits itself, with that. The server writes a group at its commit and in one go, so what is read
+of a group is committed; only a crash can leave a group without an end, which another file follows.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from connectors.mysql.binlog.events import Event, malformed
 from connectors.mysql.binlog.gtid import Begin
 from connectors.mysql.binlog.queries import Effect, Statement, parse_query, read_statement
 from connectors.mysql.binlog.row_events import KINDS, TableReader
+from connectors.mysql.binlog.xa import TwoPhase
 from worker_sync.core.change import Change, Message, Op, Piece, TransactionInfo
 from worker_sync.core.errors import Halt, State
+from worker_sync.core.schema import TableSchema
 
 #: A transaction is cut once its undelivered part took this many bytes of the log, however few its rows.
 PIECE_BYTES: Final = 16 * 1024 * 1024
@@ -35,7 +37,7 @@ class Tables(Protocol):
     def reader(self, body: bytes) -> TableReader | None:
         """What reads the rows that follow a TABLE_MAP event of that body; None for tables that aren't captured."""
 
-    def messages(self, changes: list[Change]) -> list[Message]:
+    def messages(self, schema: TableSchema, changes: list[Change]) -> list[Message]:
         """The messages in rows of the table that carries them."""
 
     def redefine(self) -> None:
@@ -56,7 +58,7 @@ class Assembler:
         self._tables = tables
         self._position = position
         self._readers: dict[bytes, TableReader | None] = {}
-        self._prepared: set[bytes] = set()
+        self._two_phase = TwoPhase()
         self.open = False
         self._begin: Begin | None = None
         self._forget()
@@ -198,7 +200,7 @@ class Assembler:
         elif effect is Effect.DEFINITION:
             self._tables.redefine()
         elif effect is Effect.XA_PHASE_TWO:
-            self._second_phase(text)
+            self._two_phase.decide(text)
         elif effect is Effect.UNDESCRIBED:
             raise _by_statement()
         elif effect is Effect.UNKNOWN:
@@ -215,36 +217,16 @@ class Assembler:
         raise _by_statement()
 
     def _incident(self, _: Event) -> bool:
-        raise Halt(State.POSITION_LOST, "the server reports that its binary log lacks changes (incident event)", _RESYNC)
-
-    # -- XA
+        raise Halt(
+            State.POSITION_LOST, "the server reports that its binary log lacks changes (incident event)", _RESYNC
+        )
 
     def _prepare(self, event: Event) -> bool:
-        """A transaction that commits in one phase is one like any other. Of those that commit in two, only such may be
-        passed over as hold nothing for us: their rows stand before what decides about them."""
+        """The end of an XA transaction's rows. One that commits in one phase is a transaction like any other."""
         self.open = False
-        if event.body[0]:
-            return True
-        if self._changes or self._messages or self._delivered:
-            raise Halt(
-                State.UNKNOWN_MESSAGE,
-                "a transaction of two phases (XA PREPARE) changed a captured table, which can't be followed yet",
-                f"end it, keep XA transactions from the captured tables, then {_RESYNC}",
-            )
-        self._prepared.add(_xa_name(event.body))
+        if not event.body[0]:
+            self._two_phase.prepare(event.body, ours=bool(self._changes or self._messages or self._delivered))
         return True
-
-    def _second_phase(self, text: bytes) -> None:
-        if b"ROLLBACK" in text[:20].upper():
-            return
-        name = _xa_name_in(text)
-        if name not in self._prepared:
-            raise Halt(
-                State.UNKNOWN_MESSAGE,
-                "an XA transaction was committed whose rows stand before where the stream began",
-                _RESYNC,
-            )
-        self._prepared.discard(name)
 
     # -- what is in it
 
@@ -266,7 +248,7 @@ class Assembler:
             raise malformed("rows outside a transaction")
         changes = reader.read(event.type, body, self._ordinal)
         if reader.carries_messages:
-            self._messages += self._tables.messages(changes)
+            self._messages += self._tables.messages(reader.schema, changes)
             return False
         self._ordinal += len(changes)
         if self._changes:
@@ -299,15 +281,3 @@ def _verb(text: bytes) -> str:
 def _by_statement() -> Halt:
     fix = "SET PERSIST binlog_format = ROW (MariaDB: SET GLOBAL, and in its configuration), then " + _RESYNC
     return Halt(State.PREFLIGHT_FAILED, "rows were changed by a statement that the log does not describe", fix)
-
-
-def _xa_name(body: bytes) -> bytes:
-    """The name in an XA_PREPARE event, as the statements spell it: format (4), lengths (4, 4), both parts."""
-    kind, first, second = (int.from_bytes(body[at : at + 4], "little") for at in (1, 5, 9))
-    parts = body[13 : 13 + first], body[13 + first : 13 + first + second]
-    return b"%s,%s,%d" % (parts[0].hex().encode(), parts[1].hex().encode(), kind)
-
-
-def _xa_name_in(text: bytes) -> bytes:
-    found = re.search(rb"X'([0-9a-fA-F]*)',X'([0-9a-fA-F]*)',(\d+)", text)
-    return b"" if found is None else b"%s,%s,%s" % (found[1].lower(), found[2].lower(), found[3])

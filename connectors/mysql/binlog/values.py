@@ -84,7 +84,7 @@ def _decimal(_: LoggedColumn, meta: int) -> Packing:
     return Packing(f"{decimal_size(precision, scale)}s", convert=decimal_reader(precision, scale))
 
 
-def _bits(column: LoggedColumn, meta: int) -> Packing:
+def _bits(_: LoggedColumn, meta: int) -> Packing:
     return Packing(f"{(meta + 7) // 8}s", convert=lambda data: f"{int.from_bytes(data, 'big'):0{meta}b}")
 
 
