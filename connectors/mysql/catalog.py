@@ -160,6 +160,12 @@ def foreign_keys(connection: Connection, database: str) -> list[ForeignKey]:
     ]
 
 
+def server_identity(connection: Connection) -> str:
+    """What tells this server from any other: its own identifier. Raises pymysql.Error."""
+    name = "server_uid" if is_mariadb(connection) else "server_uuid"
+    return str(query(connection, f"SELECT @@{name}")[0][0])
+
+
 def _named(names: Iterable[str] | None) -> str:
     return "TRUE" if names is None else f"table_name IN ({', '.join(map(text, names))})"
 

@@ -191,10 +191,21 @@ def close(connection: Connection) -> None:
         return
 
 
+def server_info(connection: Connection) -> str:
+    """The server's version as it says it."""
+    version: str = connection.get_server_info()  # type: ignore[no-untyped-call]
+    return version
+
+
+def session_of(connection: Connection) -> int:
+    """The server's number of the connection's session."""
+    number: int = connection.thread_id()  # type: ignore[no-untyped-call]
+    return number
+
+
 def is_mariadb(connection: Connection) -> bool:
     """Whether the server calls itself MariaDB."""
-    version: str = connection.get_server_info()  # type: ignore[no-untyped-call]
-    return "mariadb" in version.lower()
+    return "mariadb" in server_info(connection).lower()
 
 
 def query(connection: Connection, sql: str) -> list[tuple[Any, ...]]:

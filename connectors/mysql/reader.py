@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from typing import Any, Final
+
+import msgspec
 
 from connectors.base import Chunk, TableReader
 from connectors.mysql.catalog import TableInfo, load_table
@@ -60,19 +62,28 @@ class PlainSnapshots(Snapshots):
 
 
 class MysqlReader(TableReader):
-    """Reads tables of the URL's database, or of the database that a table's namespace names."""
+    """Reads tables of the URL's database, or of the database that a table's namespace names.
 
-    def __init__(self, url: str, snapshots: Snapshots | None = None) -> None:
+    `locate` gives the place of a table; a target keeps all in one database.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        snapshots: Snapshots | None = None,
+        locate: Callable[[TableName], TableName] = lambda table: table,
+    ) -> None:
         self._url = url
         self._database = database_name(url)
         self._where = redact(url)
         self._snapshots = snapshots or PlainSnapshots()
+        self._locate = locate
         self._connection: Connection | None = None
 
     def schema(self, table: TableName) -> TableSchema | None:
         with self._ready(table) as connection:
-            info = load_table(connection, table.namespace or self._database, table.name)
-        return info.schema(table.namespace) if info else None
+            info = self._load(connection, table)
+        return msgspec.structs.replace(info.schema(""), table=table) if info else None
 
     def chunk(self, table: TableSchema, after: Key | None, limit: int) -> Chunk:
         with self._ready(table.table) as connection:
@@ -101,7 +112,7 @@ class MysqlReader(TableReader):
     def count(self, table: TableSchema) -> int:
         """The storage engine's estimate."""
         with self._ready(table.table) as connection, connection.cursor() as cursor:
-            cursor.execute(f"EXPLAIN {_plain(connection)}SELECT * FROM {quote_table(table.table)}")
+            cursor.execute(f"EXPLAIN {_plain(connection)}SELECT * FROM {quote_table(self._locate(table.table))}")
             rows = [column[0] for column in cursor.description].index("rows")
             plan = cursor.fetchone()
         return int(plan[rows] or 0) if plan else 0
@@ -123,8 +134,12 @@ class MysqlReader(TableReader):
             self.close()
             raise
 
+    def _load(self, connection: Connection, table: TableName) -> TableInfo | None:
+        place = self._locate(table)
+        return load_table(connection, place.namespace or self._database, place.name)
+
     def _info(self, connection: Connection, table: TableName) -> TableInfo:
-        info = load_table(connection, table.namespace or self._database, table.name)
+        info = self._load(connection, table)
         if info is None:
             raise Halt(
                 State.SCHEMA_MISMATCH,
@@ -157,7 +172,7 @@ def _select(table: TableSchema, info: TableInfo) -> str:
             "mend the table, then worker-sync resume PIPELINE",
         )
     columns = ", ".join(_expression(name, types[name]) for name in table.column_names)
-    return f"SELECT {columns} FROM {quote_table(table.table)}"
+    return f"SELECT {columns} FROM {quote(info.database)}.{quote(info.name)}"
 
 
 def _expression(name: str, data_type: str) -> str:

@@ -22,7 +22,7 @@ from worker_sync.core.schema import TableName
 
 #: A log kept for less time than this is gone before a weekend's outage is over.
 SHORTEST_EXPIRY_S: Final = 24 * 3600
-_OLDEST: Final = {True: (10, 5), False: (8, 0)}
+_OLDEST: Final = {True: (10, 6), False: (8, 0, 16)}
 _STORAGE: Final = "InnoDB"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from worker_sync.core.schema import TableName
 
@@ -15,6 +16,17 @@ def quote(name: str) -> str:
 def quote_table(table: TableName) -> str:
     """A table's SQL name; without a namespace it is in the connection's database."""
     return f"{quote(table.namespace)}.{quote(table.name)}" if table.namespace else quote(table.name)
+
+
+#: A namespace that other engines use where the user means none.
+_HOME: Final = "public"
+
+
+def flat(table: TableName) -> TableName:
+    """Where a table of another engine lies in a target: all in the URL's database, so a namespace joins the name."""
+    if table.namespace in ("", _HOME):
+        return TableName("", table.name)
+    return TableName("", f"{table.namespace}.{table.name}")
 
 
 def names(columns: Iterable[str]) -> str:

@@ -1,0 +1,153 @@
+"""MySQL or MariaDB as a target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import ClassVar
+
+import msgspec
+import pymysql
+
+from connectors.base import Finding, Mark, Outcome, Sink, TableReader
+from connectors.mysql import checks, ddl, watermarks
+from connectors.mysql.catalog import ENGINE, server_identity
+from connectors.mysql.conn import Connection, database_name, redact
+from connectors.mysql.errors import translate
+from connectors.mysql.reader import MysqlReader
+from connectors.mysql.refusals import is_collision, is_transient, refusal
+from connectors.mysql.session import Session
+from connectors.mysql.sql import flat
+from connectors.mysql.writes import Manner, Writing, written_tables
+from worker_sync.core.apply import Step, Verdict, changes_beyond, decide, fold
+from worker_sync.core.change import Batch
+from worker_sync.core.errors import WorkerSyncError
+from worker_sync.core.position import Position
+from worker_sync.core.schema import TableName, TableSchema
+
+_OUTCOMES = {
+    Verdict.DUPLICATE: Outcome.DUPLICATE,
+    Verdict.EARLY: Outcome.EARLY,
+    Verdict.STALE: Outcome.STALE,
+}
+
+
+class MysqlSink(Sink):
+    """Applies batches with multi-row statements, in one transaction with the shard's watermark.
+
+    Triggers of the target fire for applied changes: MySQL has no way to hold them back.
+    """
+
+    engine: ClassVar[str] = ENGINE
+
+    def __init__(self, name: str, url: str) -> None:
+        self._name = name
+        self._url = url
+        self._database = database_name(url)
+        self._session = Session(url, self._database)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def identity(self) -> str:
+        with self._ready() as connection:
+            return f"{server_identity(connection)}/{self._database}"
+
+    def preflight(self, tables: Sequence[TableSchema]) -> list[Finding]:
+        with self._ready() as connection:
+            return checks.preflight(connection, self._database, tables)
+
+    def prepare(self) -> None:
+        with self._ready() as connection:
+            watermarks.create(connection)
+
+    def map_table(self, source: TableSchema, to: str | None) -> TableSchema:
+        if to is not None:
+            # All of it is a table's name, dots too: other databases are other targets.
+            return msgspec.structs.replace(source, table=TableName("", to))
+        return msgspec.structs.replace(source, table=flat(source.table))
+
+    def create_table(self, table: TableSchema) -> bool:
+        with self._ready() as connection:
+            return ddl.create_table(connection, self._database, table)
+
+    def fence(self, pipeline: str, shard: int, epoch: int, identity: str, start: Position) -> Mark:
+        with self._ready() as connection:
+            return watermarks.fence(connection, pipeline, shard, epoch, identity, start)
+
+    def marks(self, pipeline: str) -> dict[int, Mark]:
+        with self._ready() as connection:
+            return watermarks.marks(connection, pipeline)
+
+    def forget(self, pipeline: str) -> None:
+        with self._ready() as connection:
+            watermarks.forget(connection, pipeline)
+
+    def reader(self) -> TableReader:
+        return MysqlReader(self._url, locate=flat)
+
+    @contextmanager
+    def _ready(self) -> Iterator[Connection]:
+        """The connection, with driver errors in our terms; after any error it is opened anew."""
+        try:
+            yield self._session.connection()
+        except pymysql.Error as error:
+            self._session.close()
+            raise translate(error, redact(self._url)) from error
+
+    def apply(self, batch: Batch) -> str:
+        manner = Manner.UPSERT
+        while True:
+            try:
+                return self._attempt(batch, manner)
+            except (pymysql.Error, WorkerSyncError) as error:
+                self._undo()
+                again = self._next_manner(error, manner)
+                if again is None:
+                    raise refusal(error, batch) from error
+                manner = again
+            except BaseException:
+                self._session.close()
+                raise
+
+    def _next_manner(self, error: pymysql.Error | WorkerSyncError, manner: Manner) -> Manner | None:
+        """How to try the batch once more; None when that is of no use."""
+        if isinstance(error, pymysql.Error) and is_collision(error) and manner is Manner.UPSERT:
+            self._forget_tables()
+            return Manner.REWRITE
+        # The target's tables may have been altered since they were read.
+        if is_transient(error) or not self._forget_tables():
+            return None
+        return manner
+
+    def _forget_tables(self) -> bool:
+        try:
+            return self._session.forget_tables()
+        except (pymysql.Error, WorkerSyncError):
+            self._session.close()
+            return False
+
+    def _attempt(self, batch: Batch, manner: Manner) -> str:
+        session = self._session
+        session.begin()
+        if manner is Manner.REWRITE:
+            session.prepare_asides(map(session.table, written_tables(fold(batch, batch.changes))))
+        found = session.transaction(watermarks.lock(batch))
+        # A shard that was never fenced is EARLY.
+        watermark = Position.parse(found[0][1]) if found else batch.after
+        verdict = decide(int(found[0][0]), watermark, batch) if found else Verdict.EARLY
+        if verdict is not Verdict.APPLY:
+            session.run("ROLLBACK")
+            return _OUTCOMES[verdict]
+        changes = changes_beyond(batch, watermark)
+        steps: list[Step] = fold(batch, changes)
+        Writing(session, manner).run(steps)
+        snapshots = found[0][2] if batch.snapshot else ""
+        session.run_all([watermarks.advance(batch, len(changes), snapshots), "COMMIT"], "the watermark")
+        return Outcome.APPLIED
+
+    def _undo(self) -> None:
+        try:
+            self._session.rollback()
+        except (pymysql.Error, WorkerSyncError):
+            self._session.close()
