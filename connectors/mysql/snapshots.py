@@ -50,11 +50,9 @@ class LoggedSnapshots(Snapshots):
         executed = "" if mariadb else query(connection, "SELECT @@GLOBAL.gtid_executed")[0][0]
         connection.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         connection.query("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-        try:
-            yield _mariadb_chunk(connection) if mariadb else _mysql_chunk(connection, executed)
-        finally:
-            if connection.open:
-                connection.query("COMMIT")
+        yield _mariadb_chunk(connection) if mariadb else _mysql_chunk(connection, executed)
+        # After an error the reader closes the connection.
+        connection.query("COMMIT")
 
 
 def _mariadb_chunk(connection: Connection) -> PositionChunk:

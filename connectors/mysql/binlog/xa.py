@@ -44,7 +44,7 @@ class TwoPhase:
 
 
 def _name(body: bytes) -> bytes:
-    """The name in an XA_PREPARE event (one phase (1), format (4), lengths (4, 4), both parts) as statements spell it."""
+    """The name in an XA_PREPARE event, as statements spell it: format (4), lengths (4, 4), both parts."""
     kind, first, second = (int.from_bytes(body[at : at + 4], "little") for at in (1, 5, 9))
     parts = body[13 : 13 + first], body[13 + first : 13 + first + second]
     return b"%s,%s,%d" % (parts[0].hex().encode(), parts[1].hex().encode(), kind)
