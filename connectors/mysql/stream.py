@@ -53,7 +53,9 @@ class MysqlStream(Stream):
         self._assembler = Assembler(NoTables() if start.begun else captured, self._commit_at)
         self._inner: Iterator[Event] | None = None
         self._skipping = start.begun
-        self._boundary = self._reported = ""
+        #: Where the newest boundary between transactions is, 0 when there was none, and the last one delivered.
+        self._end = 0
+        self._reported = ""
         self._over = ""
         self._heard = time.monotonic()
         self._conn = connect(url)
@@ -130,10 +132,15 @@ class MysqlStream(Stream):
                 # A transaction without rows costs its reader something too.
                 taken += len(piece.changes) or 1
         # A boundary is news only if nothing behind it was delivered.
-        if self._boundary > self._reported and not self._assembler.delivered:
-            out.append(Progress(self._boundary))
-            self._reported = self._boundary
+        if self._end and not self._assembler.delivered:
+            self._report(out)
         return out
+
+    def _report(self, out: list[Piece | Progress]) -> None:
+        reached = boundary(self._file, self._end, self._created)
+        if reached > self._reported:
+            out.append(Progress(reached))
+            self._reported = reached
 
     def _next(self) -> Event | None:
         if self._inner is not None:
@@ -155,7 +162,7 @@ class MysqlStream(Stream):
         assembler = self._assembler
         if not assembler.feed(event):
             return None
-        self._boundary = boundary(self._file, event.end, self._created)
+        self._end = event.end
         piece = assembler.finish()
         if self._skipping:
             self._skipping = False
@@ -172,7 +179,7 @@ class MysqlStream(Stream):
         elif event.type not in _CONTROL:
             raise malformed(f"an event of kind {event.type} before the description of its file")
         if event.type != events.ROTATE and event.end and not self._assembler.open:
-            self._boundary = boundary(self._file, event.end, self._created)
+            self._end = event.end
 
     def _rotate(self, event: Event) -> None:
         """The end of a file, and again (made up by the server) the beginning of the next."""
@@ -181,6 +188,7 @@ class MysqlStream(Stream):
             raise Halt(State.POSITION_LOST, f"{self._where}: the binary log was reset", RESYNC)
         if number != self._file:
             self._file = number
+            self._end = 0
             self._assembler.next_file()
 
     def _describe_file(self, event: Event) -> None:

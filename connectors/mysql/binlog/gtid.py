@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from functools import lru_cache
 from struct import Struct
 from typing import Final, NamedTuple
 
@@ -36,7 +37,12 @@ class Begin(NamedTuple):
 def mysql_gtid(event: Event) -> Begin:
     """GTID_LOG_EVENT."""
     _, server, number = _MYSQL(event.body)
-    return Begin(f"{uuid.UUID(bytes=server)}:{number}", _commit_time(event.body))
+    return Begin(f"{_server(server)}:{number}", _commit_time(event.body))
+
+
+@lru_cache(256)
+def _server(data: bytes) -> str:
+    return str(uuid.UUID(bytes=data))
 
 
 def anonymous(event: Event) -> Begin:
@@ -79,7 +85,7 @@ def tagged(event: Event) -> Begin:
                 break
     if len(server) != 16 or not number:
         raise malformed("a GTID event without a GTID")
-    return Begin(":".join(filter(None, (str(uuid.UUID(bytes=server)), tag, str(number)))), time)
+    return Begin(":".join(filter(None, (_server(server), tag, str(number)))), time)
 
 
 def mariadb_gtid(event: Event) -> Begin:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import select
 import ssl
 import struct
-import zlib
 from typing import Any, Final
+from zlib import crc32
 
 import pymysql
 from pymysql.constants import COMMAND
@@ -140,7 +140,9 @@ class Link:
     def _is_checked(self, packet: bytes, kind: int, flags: int) -> bool:
         """Whether the event ends with a checksum, which is right. The rotate event that the server makes up has one or
         not before the file's description has said so."""
-        right = zlib.crc32(memoryview(packet)[1:-CHECKSUM_SIZE]).to_bytes(4, "little") == packet[-CHECKSUM_SIZE:]
+        if not self._checksums and kind != events.ROTATE:
+            return False
+        right = crc32(memoryview(packet)[1:-CHECKSUM_SIZE]) == int.from_bytes(packet[-CHECKSUM_SIZE:], "little")
         if kind == events.ROTATE and flags & events.ARTIFICIAL:
             return right
         if self._checksums and not right:
