@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
-from worker_sync.embedded import EmbeddedMongo, EmbeddedPostgres, EmbeddedRedis
+from worker_sync.embedded import EmbeddedMongo, EmbeddedMysql, EmbeddedPostgres, EmbeddedRedis, MissingProgram
+from worker_sync.embedded.mysql import mariadb_installation
 
 T = TypeVar("T")
 
@@ -25,7 +26,8 @@ SETTINGS: Final = {"track_commit_timestamp": "on", "max_wal_size": "4GB"}
 class Bed:
     """URLs of running servers, and a directory for what a run writes.
 
-    `control` is a database that does not exist yet; `documents` is empty when nobody needs it.
+    `control` is a database that does not exist yet; `documents` and `mysql` (a MariaDB) are empty when nobody needs
+    them, the latter also where no server is on the machine.
     """
 
     directory: Path
@@ -34,10 +36,11 @@ class Bed:
     control: str
     broker: str
     documents: str
+    mysql: str
 
 
 @contextmanager
-def servers(*, documents: bool) -> Iterator[Bed]:
+def servers(*, engines: bool) -> Iterator[Bed]:
     """Start the servers in a temporary directory; stop them and remove it at the end."""
     with tempfile.TemporaryDirectory(prefix="worker-sync-bench-") as name:
         directory = Path(name)
@@ -46,16 +49,25 @@ def servers(*, documents: bool) -> Iterator[Bed]:
         source = EmbeddedPostgres(directory / "source", SETTINGS, database=DATABASE)
         target = EmbeddedPostgres(directory / "target", SETTINGS, database=DATABASE)
         redis = EmbeddedRedis(directory / "redis")
-        mongo = EmbeddedMongo(directory / "mongodb")
-        wanted = [source, target, redis, *([mongo] if documents else [])]
+        others = _others(directory) if engines else []
+        wanted = [source, target, redis, *others]
         try:
             source_url, target_url, broker, *rest = _together([server.start for server in wanted])
             # Beside the target's data, so that no third PostgreSQL shares the machine.
             control = urlsplit(target_url)._replace(path="/control").geturl()
-            where = rest[0].replace("/?", f"/{DATABASE}?") if rest else ""
-            yield Bed(directory, source_url, target_url, control, broker, where)
+            documents, mysql = [*rest, "", ""][:2]
+            yield Bed(directory, source_url, target_url, control, broker, documents, mysql)
         finally:
             _together([server.stop for server in wanted])
+
+
+def _others(directory: Path) -> list[EmbeddedMongo | EmbeddedMysql]:
+    """MongoDB, and MariaDB where its programs are."""
+    mongo = EmbeddedMongo(directory / "mongodb")
+    try:
+        return [mongo, EmbeddedMysql(directory / "mariadb", mariadb_installation())]
+    except MissingProgram:
+        return [mongo]
 
 
 def _together(calls: list[Callable[[], T]]) -> list[T]:

@@ -116,9 +116,12 @@ class WorkerSync(Side):
 
     name = "worker-sync"
 
-    def __init__(self, bed: Bed, target: str | None = None) -> None:
+    def __init__(self, bed: Bed, target: str | None = None, source: str | None = None, tables: str = "public.") -> None:
+        """`tables`: what stands before a table's name in the pipeline."""
         super().__init__(bed)
+        self._source = source or bed.source
         self._target = target or bed.target
+        self._tables = tables
         self._config = bed.directory / "worker-sync.yaml"
         self._settings: Settings | None = None
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -137,12 +140,12 @@ class WorkerSync(Side):
             create_all(space)
 
     def _document(self, table: str) -> dict[str, Any]:
-        pipeline = {"source": "shop", "target": "reporting", "tables": [f"public.{table}"], "snapshot": "none"}
+        pipeline = {"source": "shop", "target": "reporting", "tables": [f"{self._tables}{table}"], "snapshot": "none"}
         return {
             "control": self._bed.control,
             "broker": self._bed.broker,
             "state_dir": "state",
-            "databases": {"shop": {"url": self._bed.source}, "reporting": {"url": self._target}},
+            "databases": {"shop": {"url": self._source}, "reporting": {"url": self._target}},
             "pipelines": {PIPELINE: pipeline},
         }
 

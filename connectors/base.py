@@ -41,9 +41,10 @@ class StreamStatus:
     """State of a source's stream on its server.
 
     `exists`: the slot (or its like) is there. `lost`: why the server can't serve it any more, empty when it can.
-    `confirmed`: up to where the server knows that we are done; it may drop its log before that. Where the server
-    remembers no confirmations it is where the stream began. `head`: the newest position of the server's log.
-    `retained_bytes`: log that the server keeps for us, None where unknown. `active`: a process is reading it now.
+    `confirmed`: up to where the server knows that we are done; it may drop its log before that. It is empty where a
+    server keeps no such thing: then only the control store knows, and `open_stream` finds out whether the log is still
+    there, from wherever it is asked to start. `head`: the newest position of the server's log. `retained_bytes`: log
+    that the server keeps for us, None where unknown. `active`: a process is reading it now.
     """
 
     exists: bool
@@ -190,6 +191,10 @@ class Source(Closeable):
         """All user tables, in name order; Worker-Sync's own are left out. Tables without a usable key have an empty
         `key`."""
 
+    def fingerprint(self) -> str:
+        """A text that is another one whenever `tables` has another answer. Asked every few seconds: must be cheap."""
+        return repr(self.tables())
+
     @abstractmethod
     def preflight(self, tables: Sequence[TableName]) -> list[Finding]:
         """Every prerequisite for capturing these tables, each as a named check. Changes nothing."""
@@ -237,6 +242,9 @@ class Sink(Closeable):
     """A database to apply to, over one connection. Used by one thread at a time."""
 
     engine: ClassVar[str]
+    #: An alteration takes dropped columns out of existing rows and keeps the values of renamed ones. Where it does not,
+    #: the rows are copied again.
+    alters_rows: ClassVar[bool] = True
 
     @abstractmethod
     def identity(self) -> str:
@@ -281,6 +289,11 @@ class Sink(Closeable):
         """Apply the batch by the rule of `worker_sync.core.apply`, in one transaction with its watermark, snapshot
         progress and counters; returns an `Outcome`. `EARLY` and `STALE` change nothing. All or nothing at any
         point of failure; a redelivered batch changes nothing. A shard that was never fenced answers `EARLY`.
+
+        A batch with an `alteration` gives the target's table the columns of `after`: what is done already is left
+        alone, so that it may be done again after a crash; added columns are nullable, those that only the target has
+        stay. Where definitions can't be changed in the transaction of the watermark, they are changed before it moves.
+        Values that are not right any more are copied again. Halt(schema-mismatch) when the table can't follow.
 
         A refused row raises Permanent; a table or column that isn't there raises Halt(schema-mismatch)."""
 

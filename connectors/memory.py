@@ -24,6 +24,7 @@ from connectors.base import (
 )
 from connectors.memory_reader import MemoryReader
 from connectors.memory_store import NOTHING, Entry, MemoryDatabase, MemoryTransaction, Slot, Table, now
+from worker_sync.core.alteration import Alteration, altered_columns
 from worker_sync.core.apply import Move, Step, TableWrites, Truncate, Verdict, changes_beyond, decide, fold
 from worker_sync.core.change import Batch, Piece, Progress
 from worker_sync.core.errors import Fenced, Halt, State, TargetRejected, Transient
@@ -239,6 +240,8 @@ class MemorySink(Sink):
             verdict = Verdict.EARLY if mark is None else decide(mark.epoch, mark.position, batch)
             if mark is None or verdict is not Verdict.APPLY:
                 return verdict.value if verdict is not Verdict.APPLY else Outcome.EARLY
+            if batch.alteration is not None:
+                self._alter(batch.alteration)
             changes = changes_beyond(batch, mark.position)
             with self._database.transaction() as transaction:
                 for step in fold(batch, changes):
@@ -259,6 +262,18 @@ class MemorySink(Sink):
         if set(target.schema.key) != set(schema.key):
             raise Halt(State.SCHEMA_MISMATCH, f"{schema.table} has another key", "give it the source's key")
         return target
+
+    def _alter(self, change: Alteration) -> None:
+        target = self._database.tables.get(change.after.table)
+        if target is None:
+            raise Halt(State.SCHEMA_MISMATCH, f"there is no table {change.after.table}", "create it")
+        old = [column.name for column in target.schema.columns]
+        columns = altered_columns(target.schema.columns, change)
+        origin = {new: name for name, new in change.renamed.items() if name in old}
+        places = [old.index(name) if (name := origin.get(column.name, column.name)) in old else None
+                  for column in columns]  # fmt: skip
+        schema = msgspec.structs.replace(target.schema, columns=columns, key=change.after.key)
+        self._database.alter_table(schema, lambda row: tuple(None if place is None else row[place] for place in places))
 
     def _step(self, transaction: MemoryTransaction, step: Step) -> None:
         if isinstance(step, Truncate):

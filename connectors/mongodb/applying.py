@@ -25,6 +25,7 @@ from pymongo.read_concern import ReadConcern
 from connectors.base import Outcome
 from connectors.mongodb.abandoned import end_abandoned
 from connectors.mongodb.conn import MAJORITY, PLAIN, RAW, Document
+from connectors.mongodb.documents import codec_of
 from connectors.mongodb.errors import COLLECTION_UUID_MISMATCH, outcome_unknown, retryable
 from connectors.mongodb.marks import Watermarks
 from connectors.mongodb.tables import Tables
@@ -61,6 +62,9 @@ class Applier:
     def apply(self, batch: Batch) -> str:
         expected, changes, mode = batch.after, batch.changes, Mode.INSERT
         look_first = batch.upto <= batch.after
+        if batch.alteration is not None:
+            # Documents take any field; this is about names and keys that no document can have.
+            codec_of(batch.alteration.after)
         for _ in range(ATTEMPTS):
             try:
                 if not look_first and self._attempt(batch, expected, changes, mode):

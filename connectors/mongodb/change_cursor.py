@@ -6,9 +6,12 @@ would let a reader that was cut off go on.
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Final
 
+import pymongo
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
@@ -26,6 +29,13 @@ from worker_sync.core.errors import Halt, State
 NAMESPACE: Final = "$cmd.aggregate"
 #: The document before a change is left out where both together take more bytes: an event may have 16 MB.
 BOTH_IMAGES_BYTES: Final = 15_000_000
+#: How long closing waits for the server, in seconds.
+CLOSE_SECONDS: Final = 2.0
+#: How long to wait for the end of readers that were cut off, and between two looks, in seconds.
+CUT_OFF_SECONDS: Final = 5.0
+CUT_OFF_POLL: Final = 0.02
+#: The shortest wait that the server knows, in seconds.
+SHORTEST_WAIT: Final = 0.001
 #: The type byte of a timestamp in MongoDB's KeyString format (src/mongo/db/storage/key_string.cpp: kTimestamp = 130),
 #: as hex: a resume token's `_data` begins with it and the cluster time, eight bytes with the highest first.
 _TOKEN_BEGINS: Final = "82"
@@ -71,7 +81,11 @@ def pipeline(name: str, collections: list[str], start: str) -> list[Document]:
 
 
 class ChangeCursor:
-    """An open cursor. Raises the driver's errors."""
+    """An open cursor, for one thread at a time. Raises the driver's errors.
+
+    Behind a full answer the next one is asked for at once, by a thread of the cursor's own: the server works on it
+    while the first is decoded.
+    """
 
     def __init__(
         self, database: Database[Document], session: ClientSession, stages: list[Document], comment: str
@@ -80,14 +94,29 @@ class ChangeCursor:
         self._session = session
         command = {"aggregate": 1, "pipeline": stages, "cursor": {"batchSize": 0}, "comment": comment}
         self._id = database.command(command, session=session)["cursor"]["id"]
+        self._executor = ThreadPoolExecutor(1, "worker-sync-change-cursor")
+        self._ahead: Future[Answer] | None = None
 
-    def more(self, limit: int, wait: float) -> Answer:
-        """Up to `limit` events, as soon as there is one; none after `wait` seconds."""
+    @property
+    def is_asking(self) -> bool:
+        """Whether the session is in use."""
+        return self._ahead is not None and not self._ahead.done()
+
+    def more(self, limit: int, seconds: float) -> Answer:
+        """Up to `limit` events (or the limit of before), as soon as there is one; none after `seconds`."""
+        ahead, self._ahead = self._ahead, None
+        answer = self.ask(limit, seconds) if ahead is None else ahead.result()
+        if len(answer.events) >= limit:
+            self._ahead = self._executor.submit(self.ask, limit, SHORTEST_WAIT)
+        return answer
+
+    def ask(self, limit: int, seconds: float) -> Answer:
+        """The same without asking ahead."""
         command = {
             "getMore": self._id,
             "collection": NAMESPACE,
             "batchSize": limit,
-            "maxTimeMS": max(1, int(wait * 1000)),
+            "maxTimeMS": max(1, round(seconds * 1000)),
         }
         try:
             return _answer(*ask(self._database, self._session, command))
@@ -97,7 +126,12 @@ class ChangeCursor:
             raise
 
     def close(self) -> None:
-        kill(self._database, [self._id])
+        """Ends what is under way, too: at once, or when the client is closed."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        with pymongo.timeout(CLOSE_SECONDS):
+            kill(self._database, [self._id])
+        if self._ahead is not None:
+            wait([self._ahead], CLOSE_SECONDS)
 
 
 def _too_large() -> Halt:
@@ -122,6 +156,14 @@ def readers(database: Database[Document], name: str) -> list[int]:
         {"$project": {"cursor.cursorId": 1}},
     ]
     return [operation["cursor"]["cursorId"] for operation in database.client.admin.aggregate(stages)]
+
+
+def cut_off(database: Database[Document], name: str) -> None:
+    """End all of the stream's cursors; returns once they are gone, or the attempt was in vain."""
+    deadline = time.monotonic() + CUT_OFF_SECONDS
+    while (cursors := readers(database, name)) and time.monotonic() < deadline:
+        kill(database, cursors)
+        time.sleep(CUT_OFF_POLL)
 
 
 def kill(database: Database[Document], cursors: list[int]) -> None:

@@ -16,6 +16,7 @@ from pymongo.errors import OperationFailure
 
 from connectors.mongodb.conn import Document
 from connectors.mongodb.errors import UNAUTHORIZED, not_a_replica_set
+from worker_sync.core.errors import Transient
 
 
 def identity(database: Database[Document], where: str) -> str:
@@ -61,11 +62,15 @@ def next_commit(commit: str) -> str:
 
 def head(database: Database[Document]) -> str:
     """The newest position that a majority has: what change streams can deliver."""
-    return commit_of(database.command("hello")["lastWrite"]["majorityOpTime"]["ts"])
+    last = database.command("hello").get("lastWrite", {})
+    if "majorityOpTime" not in last:
+        raise Transient(f"{database.name}: the server knows of no write that a majority has yet")
+    return commit_of(last["majorityOpTime"]["ts"])
 
 
 def end_of_log(database: Database[Document], session: ClientSession) -> str:
     """The primary's newest position. All that was committed before the call is not after it."""
     database.client.admin.command("ping", session=session)
-    assert session.operation_time is not None
+    if session.operation_time is None:
+        raise not_a_replica_set(database.name)
     return commit_of(session.operation_time)

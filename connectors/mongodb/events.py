@@ -14,7 +14,7 @@ import msgspec
 
 from connectors.mongodb.collections import DOCUMENT, ID, STREAMS, collection_schema
 from connectors.mongodb.conn import PLAIN, Document
-from connectors.mongodb.extjson import INT64, document_text, string_at
+from connectors.mongodb.extjson import INT32, INT64, document_text, string_at
 from connectors.mongodb.identifiers import key_text
 from connectors.mongodb.walk import Place, document, fields
 from worker_sync.core.change import Change, Message, Op, TransactionInfo
@@ -23,8 +23,7 @@ from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Row
 
 _RESYNC: Final = "worker-sync resync PIPELINE"
-#: By the first six letters.
-_OPS: Final = {b"insert": Op.INSERT, b"update": Op.UPDATE, b"replac": Op.UPDATE, b"delete": Op.DELETE}
+_OPS: Final = {b"insert": Op.INSERT, b"update": Op.UPDATE, b"replace": Op.UPDATE, b"delete": Op.DELETE}
 #: What ends a stream, in words.
 _ENDINGS: Final = {
     "drop": "collection {collection} was dropped",
@@ -74,8 +73,8 @@ class Decoder:
         """The event at an offset. Raises Halt where the stream can't go on with it."""
         found = fields(data, at)
         info = self._transaction(data, found)
-        at_op = found[b"operationType"][1] + 4
-        op = _OPS.get(data[at_op : at_op + 6])
+        at_op = found[b"operationType"][1]
+        op = _OPS.get(data[at_op + 4 : at_op + 3 + INT32(data, at_op)[0]])
         if op is None:
             raise self._stop(data, found)
         size = int.from_bytes(data[at : at + 4], "little")

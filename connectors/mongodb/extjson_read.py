@@ -30,7 +30,11 @@ _OLD_BINARY: Final = 2
 
 
 def _reader(number: Callable[[str], Any]) -> Callable[[str], Any]:
-    return json.JSONDecoder(object_pairs_hook=tuple, parse_float=number).decode
+    return json.JSONDecoder(object_pairs_hook=tuple, parse_float=number, parse_constant=_refuse).decode
+
+
+def _refuse(_: str) -> Any:
+    raise ValueError("not Extended JSON: NaN or infinity")
 
 
 _read: Final = _reader(float)

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from bson.raw_bson import RawBSONDocument
-from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
@@ -41,9 +40,8 @@ _Read = tuple[str, int]
 class Images:
     """Completes the events of a stream."""
 
-    def __init__(self, database: Database[Document], session: ClientSession, schemas: dict[int, TableSchema]) -> None:
+    def __init__(self, database: Database[Document], schemas: dict[int, TableSchema]) -> None:
         self._database = database
-        self._session = session
         self._schemas = schemas
 
     def complete(self, events: Sequence[Event]) -> None:
@@ -76,8 +74,9 @@ class Images:
             "readConcern": {"level": "snapshot", "atClusterTime": time_of(commit)},
         }
         try:
-            rows = (row_at(data, at) for data, at in found(self._database, self._session, command))
-            return {row[0]: row for row in rows}
+            with self._database.client.start_session(causal_consistency=False) as session:
+                rows = (row_at(data, at) for data, at in found(self._database, session, command))
+                return {row[0]: row for row in rows}
         except OperationFailure as error:
             if error.code not in _GONE:
                 raise

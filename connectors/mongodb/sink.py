@@ -34,6 +34,8 @@ class MongoSink(Sink):
     """
 
     engine: ClassVar[str] = "mongodb"
+    #: Changing a field of every document could outlast the server's limit for a transaction.
+    alters_rows: ClassVar[bool] = False
 
     def __init__(self, name: str, url: str) -> None:
         self.name = name

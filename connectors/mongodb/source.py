@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from connectors.base import Finding, Source, Stream, StreamStatus, TableReader
 from connectors.mongodb import registration
-from connectors.mongodb.change_cursor import kill, readers
+from connectors.mongodb.change_cursor import cut_off, readers
 from connectors.mongodb.cluster import end_of_log, head, identity, is_sharded
 from connectors.mongodb.collections import ENGINE, collection_schema, listed, obstacle
 from connectors.mongodb.conn import open_database, redacted
@@ -30,6 +30,7 @@ class MongoSource(Source):
     """
 
     engine: ClassVar[str] = ENGINE
+    home = ""
 
     def __init__(self, name: str, url: str) -> None:
         self.name = name
@@ -73,7 +74,7 @@ class MongoSource(Source):
 
     def cut_off(self) -> None:
         with translated(self._where):
-            kill(self._database, readers(self._database, self.name))
+            cut_off(self._database, self.name)
 
     def open_stream(self, start: str) -> Stream:
         with translated(self._where):

@@ -22,7 +22,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from connectors.base import Stream
-from connectors.mongodb.change_cursor import Answer, ChangeCursor, comment_of, pipeline
+from connectors.mongodb.change_cursor import SHORTEST_WAIT, Answer, ChangeCursor, comment_of, pipeline
 from connectors.mongodb.conn import Document
 from connectors.mongodb.errors import translated
 from connectors.mongodb.events import Decoder, Event
@@ -32,8 +32,6 @@ from connectors.mongodb.transactions import Assembly
 from worker_sync.core.change import Piece, Progress
 from worker_sync.core.errors import Halt, Transient, WorkerSyncError
 
-#: How long to wait for more of an open transaction, in seconds: the shortest that the server knows.
-END_WAIT: Final = 0.001
 #: The server gives up a session, and its cursors with it, that nothing was asked in for 30 minutes.
 REFRESH_SECONDS: Final = 60.0
 
@@ -54,7 +52,7 @@ class MongoStream(Stream):
         self.schemas = self._decoder.schemas
         self._assembly = Assembly()
         self._session = database.client.start_session(causal_consistency=False)
-        self._images = Images(database, self._session, self.schemas)
+        self._images = Images(database, self.schemas)
         self._used_at = time.monotonic()
         self._cursor: ChangeCursor | None = None
         try:
@@ -62,7 +60,7 @@ class MongoStream(Stream):
             with translated(self._where):
                 self._cursor = ChangeCursor(database, self._session, stages, comment_of(database.name, name))
                 # Only now does the server look whether it still has the log from there on.
-                self._answer: Answer | None = self._cursor.more(1, END_WAIT)
+                self._answer: Answer | None = self._cursor.ask(1, SHORTEST_WAIT)
         except BaseException:
             self.close()
             raise
@@ -86,7 +84,7 @@ class MongoStream(Stream):
             if self._halt is not None:
                 raise self._halt
             left = deadline - time.monotonic()
-            answer = self._next(limit, END_WAIT if self._assembly.is_open else left)
+            answer = self._next(limit, SHORTEST_WAIT if self._assembly.is_open else left)
             self._used_at = time.monotonic()
             self._take(answer, limit)
             out: list[Piece | Progress] = [*self._assembly.take()]
@@ -121,6 +119,8 @@ class MongoStream(Stream):
             try:
                 event = self._decoder.decode(answer.data, at)
             except Halt as halt:
+                if self._decoder.commit <= self._start:
+                    continue
                 self._halt = halt
                 break
             if event.info.commit > self._start:
@@ -131,6 +131,8 @@ class MongoStream(Stream):
 
     def tick(self) -> None:
         if self._over or time.monotonic() - self._used_at < REFRESH_SECONDS:
+            return
+        if self._cursor is not None and self._cursor.is_asking:
             return
         with translated(self._where):
             self._database.client.admin.command("ping", session=self._session)

@@ -88,7 +88,7 @@ class MysqlSource(Source):
             lost = log.lost(files, position) or self._recreated(position)
             retained = None if lost else log.retained(files, position)
             active = registration.holder(conn, self._lock) is not None
-        return StreamStatus(True, lost, found.started, head, retained, active)
+        return StreamStatus(True, lost, "", head, retained, active)
 
     def cut_off(self) -> None:
         with self._connected() as conn:

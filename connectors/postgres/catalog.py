@@ -27,7 +27,7 @@ _ALL: Final = """NOT c.relispartition AND c.relpersistence = 'p' AND n.nspname <
 _NAMED: Final = "(n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
 
 _COLUMNS_SQL: Final = """
-SELECT attrelid::bigint, attname::text, atttypid::bigint, atttypmod, NOT attnotnull
+SELECT attrelid::bigint, attname::text, atttypid::bigint, atttypmod, NOT attnotnull, attnum
 FROM pg_attribute
 WHERE attrelid = ANY(%s) AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
 ORDER BY attrelid, attnum
@@ -46,10 +46,29 @@ ORDER BY i.indisprimary DESC, i.indexrelid
 """
 
 
+#: The versions of the catalog's rows: cheaper to read than what they say, and they change with it.
+_FINGERPRINT_SQL: Final = f"""
+WITH tables AS (
+    SELECT c.oid, c.relname, c.relnamespace, c.relreplident, c.relpersistence
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND {_ALL}
+)
+SELECT md5(concat_ws(' ',
+    (SELECT string_agg(tables::text, ',' ORDER BY oid) FROM tables),
+    (SELECT string_agg(concat(a.attrelid, '.', a.attnum, '=', a.xmin), ',' ORDER BY a.attrelid, a.attnum)
+     FROM pg_attribute a JOIN tables ON tables.oid = a.attrelid WHERE a.attnum > 0),
+    (SELECT string_agg(concat(i.indexrelid, '=', i.xmin), ',' ORDER BY i.indexrelid)
+     FROM pg_index i JOIN tables ON tables.oid = i.indrelid WHERE i.indisunique),
+    (SELECT string_agg(concat(e.oid, '=', e.xmin), ',' ORDER BY e.oid) FROM pg_enum e)
+))
+"""
+
+
 class _ColumnRow(NamedTuple):
     name: str
     type: TypeRef
     nullable: bool
+    number: int
 
 
 class _Index(NamedTuple):
@@ -102,6 +121,13 @@ def all_relations(conn: Connection[TupleRow]) -> list[Relation]:
     return _load(conn, _ALL, (OWN_SCHEMA,))
 
 
+def fingerprint(conn: Connection[TupleRow]) -> str:
+    """Another text whenever a user table may look different: one query, whose answer is short. Raises psycopg.Error."""
+    row = conn.execute(_FINGERPRINT_SQL, (OWN_SCHEMA,)).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
 def named_relations(conn: Connection[TupleRow], tables: Sequence[TableName]) -> dict[TableName, Relation]:
     """Those of the tables that exist. Raises psycopg.Error."""
     names = ([table.namespace for table in tables], [table.name for table in tables])
@@ -126,7 +152,7 @@ def _load(conn: Connection[TupleRow], where: str, parameters: Sequence[object]) 
             oid,
             identity,
             persistence == "p",
-            _schema(TableName(namespace, name), columns[oid], key_of(identity, indexes[oid]), types),
+            _schema(oid, TableName(namespace, name), columns[oid], key_of(identity, indexes[oid]), types),
         )
         for oid, namespace, name, identity, persistence in heads
     ]
@@ -134,8 +160,8 @@ def _load(conn: Connection[TupleRow], where: str, parameters: Sequence[object]) 
 
 def _columns(conn: Connection[TupleRow], oids: list[int]) -> dict[int, list[_ColumnRow]]:
     found: dict[int, list[_ColumnRow]] = {oid: [] for oid in oids}
-    for oid, name, type_oid, typmod, nullable in conn.execute(_COLUMNS_SQL, (oids,)):
-        found[oid].append(_ColumnRow(name, (type_oid, typmod), nullable))
+    for oid, name, type_oid, typmod, nullable, number in conn.execute(_COLUMNS_SQL, (oids,)):
+        found[oid].append(_ColumnRow(name, (type_oid, typmod), nullable, number))
     return found
 
 
@@ -159,13 +185,14 @@ def key_of(identity: str, indexes: Sequence[_Index]) -> tuple[str, ...]:
 
 
 def _schema(
-    table: TableName, columns: list[_ColumnRow], key: tuple[str, ...], types: Mapping[TypeRef, Type]
+    oid: int, table: TableName, columns: list[_ColumnRow], key: tuple[str, ...], types: Mapping[TypeRef, Type]
 ) -> TableSchema:
     names = {column.name for column in columns}
     return TableSchema(
         table,
-        tuple(Column(column.name, types[column.type], column.nullable) for column in columns),
+        tuple(Column(column.name, types[column.type], column.nullable, column.number) for column in columns),
         # A generated column of a key is not in the log.
         key if names.issuperset(key) else (),
         ENGINE,
+        oid,
     )

@@ -82,7 +82,7 @@ def create_table(connection: Connection[Any], table: TableSchema) -> bool:
             raise Halt(State.TABLE_UNSUPPORTED, f"{table.table} has no key", "give the source table a primary key")
         _ensure_schema(connection, table.table.namespace)
         for column in table.columns:
-            _ensure_type(connection, table, column.type)
+            ensure_type(connection, table, column.type)
         connection.execute(_create(table))
         return True
 
@@ -102,7 +102,7 @@ def _create(table: TableSchema) -> str:
     return f"CREATE TABLE {quote_table(table.table)} ({', '.join(columns)}, PRIMARY KEY ({key}))"
 
 
-def _ensure_type(connection: Connection[Any], table: TableSchema, type_: Type) -> None:
+def ensure_type(connection: Connection[Any], table: TableSchema, type_: Type) -> None:
     """Create a missing enum; any other missing type is for a person to bring (an extension, mostly)."""
     if table.engine != ENGINE or not type_.native:
         return

@@ -8,7 +8,7 @@ a table before its first row and again whenever it may have changed. Anything th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass
 from struct import Struct
 from struct import error as StructError
@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 from connectors.postgres.types import Converter, TypeRef, converters
 from worker_sync.core.change import Change, Message, TransactionInfo
 from worker_sync.core.errors import Halt, State
-from worker_sync.core.schema import TableName, TableSchema
+from worker_sync.core.schema import Kind, TableName, TableSchema
 from worker_sync.core.values import UNCHANGED, Key, Row
 
 #: Commit positions are LSNs as this many hex digits, so that string order is log order.
@@ -77,11 +77,33 @@ class _Table:
 
     __slots__ = ("converters", "id", "key", "name")
 
-    def __init__(self, table_id: int, schema: TableSchema) -> None:
+    def __init__(self, table_id: int, schema: TableSchema, more: Set[str]) -> None:
         self.id = table_id
         self.name = str(schema.table)
-        self.converters: tuple[Converter, ...] = converters(schema)
+        known = zip(converters(schema), schema.columns, strict=True)
+        self.converters: tuple[Converter, ...] = tuple(
+            _Labels(column.type.labels, more).__getitem__ if column.type.kind is Kind.ENUM else convert
+            for convert, column in known
+        )
         self.key = schema.key_indexes
+
+
+class _UnknownLabel(Exception):
+    """An enum's value is none of its labels"""
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self.label = label
+
+
+class _Labels(dict[str, str]):
+    """The labels of an enum and `more`, by themselves."""
+
+    def __init__(self, labels: Iterable[str], more: Iterable[str]) -> None:
+        super().__init__({label: label for label in (*labels, *more)})
+
+    def __missing__(self, label: str) -> str:
+        raise _UnknownLabel(label)
 
 
 class Malformed(Exception):
@@ -98,6 +120,8 @@ class Decoder:
     def __init__(self, describe: Describe) -> None:
         self._describe = describe
         self._tables: dict[int, _Table] = {}
+        self._relations: dict[int, Relation] = {}
+        self._labels: dict[int, set[str]] = {}
         self._handlers: dict[int, Callable[[bytes], bool]] = {
             ord("I"): self._insert,
             ord("U"): self._update,
@@ -122,6 +146,9 @@ class Decoder:
             return self._handlers[data[0]](data)
         except Halt:
             raise
+        except _UnknownLabel as error:
+            self._look_again(_TAGGED(data, 1)[0], error.label)
+            return self.feed(data)
         except (KeyError, IndexError, StructError, ValueError, Malformed) as error:
             self._refuse(data, error)
 
@@ -169,9 +196,19 @@ class Decoder:
 
     def _relation(self, data: bytes) -> bool:
         relation = parse_relation(data)
-        table_id, schema = self._describe(relation)
-        self._tables[relation.oid] = _Table(table_id, schema)
+        self._relations[relation.oid] = relation
+        self._describe_again(relation)
         return False
+
+    def _describe_again(self, relation: Relation) -> None:
+        table_id, schema = self._describe(relation)
+        self._tables[relation.oid] = _Table(table_id, schema, self._labels.get(relation.oid, frozenset()))
+
+    def _look_again(self, oid: int, label: str) -> None:
+        """The server does not tell of a label that was added to an enum. One that the type has not got now either was
+        renamed since."""
+        self._labels.setdefault(oid, set()).add(label)
+        self._describe_again(self._relations[oid])
 
     def _truncate(self, data: bytes) -> bool:
         count, _ = _TRUNCATE(data, 1)

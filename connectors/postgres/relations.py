@@ -46,11 +46,19 @@ class Relations:
             conn = self._connection()
             types = load_types(conn, (column.type for column in relation.columns))
             known = catalog.relation_by_oid(conn, relation.oid)
-        nullable = {column.name: column.nullable for column in known.schema.columns} if known else {}
+        in_catalog = {column.name: column for column in known.schema.columns} if known else {}
+        # Only where the catalog has just these columns can it tell which of them a name means.
+        same = list(in_catalog) == [column.name for column in relation.columns]
         columns = tuple(
-            Column(column.name, types[column.type], nullable.get(column.name, True)) for column in relation.columns
+            Column(
+                column.name,
+                types[column.type],
+                in_catalog[column.name].nullable if column.name in in_catalog else True,
+                in_catalog[column.name].number if same else 0,
+            )
+            for column in relation.columns
         )
-        return TableSchema(relation.table, columns, _key(relation, known), catalog.ENGINE)
+        return TableSchema(relation.table, columns, _key(relation, known), catalog.ENGINE, relation.oid)
 
     def _connection(self) -> Connection[TupleRow]:
         if self._conn is None or self._conn.broken or self._conn.closed:

@@ -12,12 +12,14 @@ from psycopg import Connection, Cursor, Pipeline
 
 from connectors.base import Finding, Mark, Outcome, Sink, TableReader
 from connectors.postgres import checks, ddl, watermarks
+from connectors.postgres.alter import alter_table
 from connectors.postgres.errors import translate
 from connectors.postgres.merge import Manner, Statement, Work, compile_steps
 from connectors.postgres.reader import PostgresReader
 from connectors.postgres.refusals import check_count, is_transient, refusal
 from connectors.postgres.render import copy_buffer
 from connectors.postgres.session import Session
+from worker_sync.core.alteration import Alteration
 from worker_sync.core.apply import Verdict, changes_beyond, decide, fold
 from worker_sync.core.change import Batch, Change, Op
 from worker_sync.core.errors import WorkerSyncError
@@ -112,6 +114,8 @@ class PostgresSink(Sink):
             raise translate(error, self._name) from error
 
     def apply(self, batch: Batch) -> str:
+        if batch.alteration is not None:
+            return self._alter(batch, batch.alteration)
         manner = Manner.INSERT
         while True:
             try:
@@ -129,6 +133,17 @@ class PostgresSink(Sink):
             except BaseException:
                 self._session.close()
                 raise
+
+    def _alter(self, batch: Batch, change: Alteration) -> str:
+        with self._ready() as connection, connection.transaction():
+            verdict, _ = self._stand(connection, batch)
+            if verdict is not Verdict.APPLY:
+                return _OUTCOMES[verdict]
+            alter_table(connection, change)
+            sql, values = watermarks.advance(batch, 0)
+            connection.execute(sql, values, prepare=True)
+        self._session.forget_tables()
+        return Outcome.APPLIED
 
     def _after_collision(self) -> Manner:
         if not self._copied:

@@ -47,6 +47,10 @@ class PostgresSource(Source):
         with self._connected() as conn:
             return [relation.schema for relation in catalog.all_relations(conn)]
 
+    def fingerprint(self) -> str:
+        with self._connected() as conn:
+            return catalog.fingerprint(conn)
+
     def preflight(self, tables: Sequence[TableName]) -> list[Finding]:
         return check_source(self._url, self._stream_name, tables)
 

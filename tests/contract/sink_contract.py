@@ -9,6 +9,7 @@ import pytest
 
 from connectors.base import Outcome, Sink, SnapshotState
 from tests.contract.naive import apply_naively
+from tests.contract.sink_alterations import SinkAlterationContract
 from tests.contract.sink_data import BYTES, MANY, SinkDataContract
 from tests.contract.sink_target import (
     IDENTITY,
@@ -37,7 +38,7 @@ from worker_sync.core.schema import Column, TableSchema
 from worker_sync.core.values import UNCHANGED, Key, Row
 
 
-class SinkContract(SinkDataContract):
+class SinkContract(SinkDataContract, SinkAlterationContract):
     # The apply rule.
 
     def test_a_batch_is_applied_with_its_watermark(self, sink: Sink, table: TableSchema) -> None:

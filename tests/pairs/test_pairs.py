@@ -18,6 +18,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 PAIRS = [
     ("postgres", "postgres15"),
     ("postgres", "mongodb"),
+    ("mongodb", "postgres"),
+    ("mongodb", "mongodb"),
+    ("postgres", "mariadb"),
+    ("postgres15", "mysql"),
 ]
 PIPELINE = "pair"
 TUNING = {"snapshot_rows": 50}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from connectors.base import Source
+from connectors.base import Source, Stream
 from worker_sync.capture.absent import AbsentTargets
+from worker_sync.capture.alterer import Alterer
+from worker_sync.capture.catalogue import Catalogue
 from worker_sync.capture.fence import Fence
 from worker_sync.capture.fetcher import Fetcher
 from worker_sync.capture.housekeeping import Housekeeper
@@ -29,6 +31,7 @@ from worker_sync.capture.routing import Routes
 from worker_sync.capture.session import Running, Session
 from worker_sync.capture.snapshot import Loader
 from worker_sync.capture.targets import Ready, Targets
+from worker_sync.capture.versions import Records, Versions
 from worker_sync.capture.watcher import Watcher
 from worker_sync.capture.window import Retransmission, WindowLimits
 from worker_sync.core import markers
@@ -37,12 +40,13 @@ from worker_sync.core.change import TransactionInfo
 from worker_sync.core.errors import Halt, Transient
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName
-from worker_sync.core.selection import Selected
+from worker_sync.core.selection import Selected, carries
 from worker_sync.store import ControlStore
 from worker_sync.store.checkpoints import Checkpoint
 from worker_sync.store.leases import Lease
 from worker_sync.store.pipelines import Status
 from worker_sync.store.signals import Signal, SignalKind
+from worker_sync.store.versions import TableVersion
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +100,13 @@ class Assembler:
         # After the states: whoever resumes a pipeline by a request has left the request before.
         self._signals = [signal for signal in self._store.signals.pending(self._name) if signal.kind in _LOADING]
         self._source.cut_off()
-        chosen = choose_tables(self._settings, self._source, self._pipelines)
+        records = self._records()
+        chosen = choose_tables(self._settings, self._source, self._pipelines, records)
+        # Before the stream delivers new tables: what it brings of them must not be older than what is recorded.
+        records = {p.name: self._first_seen(p, chosen[p.name], records[p.name]) for p in running}
         checkpoint = self._checkpoint(all_tables(chosen))
         self._store.checkpoints.save(checkpoint)
-        ready = self._open_targets([p for p in running if self._runs(p)], chosen, checkpoint)
+        ready = self._open_targets([p for p in running if self._runs(p)], chosen, records, checkpoint)
         if not ready:
             return None
         checkpoint = replace(checkpoint, lanes=self._lanes_of(checkpoint, ready))
@@ -107,8 +114,44 @@ class Assembler:
         frozen = len(ready) < len(self._pipelines)
         return self._assemble(ready, checkpoint, frozen, stop)
 
+    # -- what the targets have of the tables
+
+    def _records(self) -> dict[str, Records]:
+        """What is known of each pipeline's tables. What a person has asked to be copied anew is taken as it is now."""
+        return {pipeline.name: self._renewed(pipeline.name) for pipeline in self._pipelines}
+
+    def _renewed(self, pipeline: str) -> Records:
+        asked = {s.table for s in self._signals if s.pipeline == pipeline and s.kind is SignalKind.RESYNC}
+        return {
+            name: TableVersion(name, None)
+            if not asked.isdisjoint((None, str(name))) and not record.place and (record.next or record.gone)
+            else record
+            for name, record in self._store.versions.of(pipeline).items()
+        }
+
+    def _first_seen(self, pipeline: configuration.Pipeline, selected: list[Selected], records: Records) -> Records:
+        """Record the definitions of tables that the pipeline takes for the first time."""
+        new = [s.source for s in selected if s.source.table not in records or not records[s.source.table].version]
+        if not new:
+            return records
+        since = self._source.emit(markers.NUDGE, b"")
+        change = f"{', '.join(str(table.table) for table in new)} was added" if records else ""
+        found = {table.table: TableVersion(table.table, table, since=since, change=change) for table in new}
+        for record in found.values():
+            self._save(pipeline.name, record)
+        return {**records, **found}
+
+    def _save(self, pipeline: str, version: TableVersion) -> None:
+        self._store.versions.save(pipeline, version, self._lease.token)
+
+    # -- the targets
+
     def _open_targets(
-        self, running: list[configuration.Pipeline], chosen: dict[str, list[Selected]], checkpoint: Checkpoint
+        self,
+        running: list[configuration.Pipeline],
+        chosen: dict[str, list[Selected]],
+        records: Mapping[str, Records],
+        checkpoint: Checkpoint,
     ) -> list[Ready]:
         """The pipelines that can run now. One whose target does not answer waits until it does, unless none can run:
         then the error says so. One that can't run at all is halted."""
@@ -118,7 +161,8 @@ class Assembler:
         for pipeline in running:
             signals = [signal for signal in self._signals if signal.pipeline == pipeline.name]
             try:
-                ready.append(targets.open(pipeline, chosen[pipeline.name], signals))
+                known = records[pipeline.name]
+                ready.append(targets.open(pipeline, chosen[pipeline.name], signals, known, self._save))
             except Halt as halt:
                 log.error("%s: %s", pipeline.name, halt.about(pipeline.name), extra={"action": "pipeline_halted"})
                 self._store.pipelines.halt(pipeline.name, halt)
@@ -192,15 +236,18 @@ class Assembler:
         stream = self._stack.enter_context(self._source.open_stream(checkpoint.confirmed))
         publisher = Publisher(self._publish)
         must_see = [TransactionInfo(*entry) for entry in checkpoint.unseen]
+        catalogue = Catalogue(self._source, self._store, self._lease.token)
         running = []
         for entry in ready:
+            alterer = _alterer(entry, stream, catalogue)
             routes = Routes(stream.schemas, entry.target_of)
             lanes = [self._lane(entry, shard, checkpoint, publisher) for shard in sorted(entry.layout.marks)]
             limits = BatchLimits(
                 tuning.batch_changes, tuning.batch_bytes, tuning.linger_ms / 1000, tuning.max_linger_ms / 1000
             )
-            pipeline = Pipeline(entry.settings.name, lanes, routes, limits)
+            pipeline = Pipeline(entry.settings.name, lanes, routes, limits, alterer)
             running.append(self._running(entry, pipeline, must_see, changed))
+            alterer.copy_again = running[-1].loader.copy_again
         housekeeper = Housekeeper(
             self._store,
             self._lease,
@@ -218,6 +265,7 @@ class Assembler:
             publisher,
             housekeeper,
             self._absent,
+            catalogue,
             WindowLimits(tuning.window_bytes, tuning.window_batches),
             tuning.batch_changes,
             checkpoint.confirmed,
@@ -261,3 +309,16 @@ class Assembler:
     def _describe(self, confirmed: str) -> dict[str, object]:
         status = self._source.stream_status(confirmed)
         return {"source": self._name, "retained_bytes": status.retained_bytes, "head": status.head}
+
+
+def _alterer(entry: Ready, stream: Stream, catalogue: Catalogue) -> Alterer:
+    pipeline = entry.settings
+    versions = Versions(
+        pipeline.schema_changes,
+        entry.target_of,
+        entry.sink.alters_rows,
+        entry.records,
+        {table.source.table: table.excluded for table in entry.selected},
+        lambda name: carries(pipeline, name),
+    )
+    return Alterer(pipeline.name, pipeline.schema_changes, versions, stream.schemas, catalogue)

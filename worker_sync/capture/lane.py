@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from connectors.base import Mark
 from worker_sync.capture.routing import Routes
+from worker_sync.core.alteration import Alteration
 from worker_sync.core.change import Batch, Change, Section, SnapshotMark, TransactionInfo
 from worker_sync.core.codec import encode
 from worker_sync.core.position import WHOLE, Position
@@ -136,7 +137,7 @@ class Lane:
         assert not self._sections
         assert self.tail.ordinal == WHOLE
         self._send(
-            upto=Position(self.tail.commit, WHOLE, self.tail.chunk + 1),
+            upto=self.next_place,
             sections=[],
             changes=changes,
             tables={0: schema},
@@ -144,12 +145,28 @@ class Lane:
             loading=[0],
         )
 
+    def covers(self, info: TransactionInfo, ordinal: int) -> bool:
+        """Whether the watermark covers a change, which the stream only repeats."""
+        start = self.mark.position if not self.pending else self.tail
+        return self._replaying and Position(info.commit, ordinal) <= start
+
+    @property
+    def next_place(self) -> Position:
+        """Where something that is put into the stream now will stand."""
+        return Position(self.tail.commit, self.tail.ordinal, self.tail.chunk + 1)
+
+    def send_alteration(self, change: Alteration | None, mark: SnapshotMark | None) -> None:
+        """Alter the target's table here, `mark` its rows as to be copied, or both. The open batch must have been cut;
+        a transaction may be half routed."""
+        assert not self._sections
+        split = self.tail.ordinal != WHOLE
+        self._send(self.next_place, [], [], {}, snapshot=mark, split=split, alteration=change)
+
     def inherit(self, mark: SnapshotMark) -> None:
         """Tell the shard of a snapshot that was finished before it existed."""
         state = self.mark.snapshots.get(mark.table)
         if state is None or not state.done:
-            upto = Position(self.tail.commit, WHOLE, self.tail.chunk + 1)
-            self._send(upto=upto, sections=[], changes=[], tables={}, snapshot=mark)
+            self._send(upto=self.next_place, sections=[], changes=[], tables={}, snapshot=mark)
 
     def _send(
         self,
@@ -160,6 +177,7 @@ class Lane:
         snapshot: SnapshotMark | None = None,
         split: bool = False,
         loading: list[int] | None = None,
+        alteration: Alteration | None = None,
     ) -> None:
         batch = Batch(
             source=self.id.source,
@@ -174,6 +192,7 @@ class Lane:
             snapshot=snapshot,
             split=split,
             loading=loading or [],
+            alteration=alteration,
         )
         oldest = sections[0].info.committed_at if sections else None
         cut = Cut(self.id, self.tail, upto, encode(batch), batch.summary(), oldest)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from worker_sync.core.change import Change, Op, TransactionInfo
-from worker_sync.core.errors import Transient
 from worker_sync.core.schema import TableSchema
 from worker_sync.core.values import Key, Row, merge
 
@@ -45,17 +44,17 @@ class Overlay:
         """Drop what a snapshot saw: every later one sees it too."""
         self._entries = [entry for entry in self._entries if not seen(entry[0])]
 
+    def agrees(self, schema: TableSchema) -> bool:
+        """Whether all entries have the columns of `schema`; if not, the chunk must be read again."""
+        return all(
+            change.op == Op.TRUNCATE or seen_as.column_names == schema.column_names
+            for _, change, seen_as in self._entries
+        )
+
     def lay_over(self, rows: ChunkRows, schema: TableSchema) -> None:
-        """Apply all entries. Raises Transient when the table's columns changed since the rows were read."""
-        for _, change, seen_as in self._entries:
-            check_columns(change, seen_as, schema)
+        """Apply all entries, which must agree with the chunk's columns."""
+        for _, change, _ in self._entries:
             lay_over(rows, change, schema)
 
     def transactions(self) -> list[TransactionInfo]:
         return [info for info, _, _ in self._entries]
-
-
-def check_columns(change: Change, seen_as: TableSchema, schema: TableSchema) -> None:
-    """Raises Transient when a change's columns are not those of the chunk: the chunk must be read again."""
-    if change.op != Op.TRUNCATE and seen_as.column_names != schema.column_names:
-        raise Transient(f"the columns of {schema.table} changed while it was being read")

@@ -10,10 +10,12 @@ from typing import Final
 import msgspec
 import xxhash
 
+from worker_sync.capture.alterer import Alterer
 from worker_sync.capture.lane import Lane
 from worker_sync.capture.routing import Routes
+from worker_sync.capture.versions import Definitions
 from worker_sync.core.change import Change, Op, Piece, TransactionInfo
-from worker_sync.core.schema import TableName
+from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key
 
 #: With this many batches on their way the open one grows instead of following them: what waits in a queue is late by
@@ -40,6 +42,13 @@ def shard_of(key: Key, shards: int) -> int:
     return xxhash.xxh64_intdigest(msgspec.msgpack.encode(key)) % shards
 
 
+def _divided(piece: Piece, at: int) -> tuple[Piece, Piece]:
+    """The first `at` changes, and the others."""
+    size = piece.size * at // len(piece.changes)
+    head = Piece(piece.info, piece.changes[:at], False, size)
+    return head, Piece(piece.info, piece.changes[at:], piece.last, piece.size - size)
+
+
 class Pipeline:
     """Spreads the changes of a source's transactions over the pipeline's lanes.
 
@@ -48,12 +57,15 @@ class Pipeline:
     go on. While a barrier stands, `blocked` is true and the capture reads nothing more.
     """
 
-    def __init__(self, name: str, lanes: list[Lane], routes: Routes, limits: BatchLimits) -> None:
+    def __init__(
+        self, name: str, lanes: list[Lane], routes: Routes, limits: BatchLimits, alterer: Alterer | None = None
+    ) -> None:
         self.name = name
         self.lanes = lanes
         self.routes = routes
         self.loading: set[TableName] = set()
         self._limits = limits
+        self._alterer = alterer
         #: The transaction that is routed in part.
         self._inside: TransactionInfo | None = None
         #: The rest of the piece at hand, while a barrier holds it up.
@@ -70,9 +82,37 @@ class Pipeline:
         if not piece.last and self._inside is None:
             self._cut_all()
         self._inside = piece.info
-        steps = self._take_one_lane(piece, now) if len(self.lanes) == 1 else self._spread(piece, now)
-        self._rest = self._finish(steps, piece, now, marker)
+        self._rest = self._finish(self._hand_out(piece, now), piece, now, marker)
         self.proceed()
+
+    def _hand_out(self, piece: Piece, now: float) -> Iterator[None]:
+        """Give the changes to the lanes; before the first one of another version of a table, its target is altered."""
+        alterer = self._alterer
+        while alterer is not None and (at := alterer.news(piece, self._is_repeated)) is not None:
+            head, piece = _divided(piece, at)
+            yield from self._give(head, now)
+            yield from alterer.alter(piece.info, self.routes.version(piece.changes[0].table), self.lanes, self._drain)
+        yield from self._give(piece, now)
+
+    def _give(self, piece: Piece, now: float) -> Iterator[None]:
+        return self._take_one_lane(piece, now) if len(self.lanes) == 1 else self._spread(piece, now)
+
+    def _is_repeated(self, info: TransactionInfo, change: Change) -> bool:
+        shard = 0
+        if len(self.lanes) > 1 and self.routes[change.table] is not None:
+            shard = self._shard(change) or 0
+        return self.lanes[shard].covers(info, change.ordinal)
+
+    def fits(self, schema: TableSchema) -> bool:
+        """Whether rows of this definition can go to the target as it is."""
+        return self._alterer is None or self._alterer.versions.fits(schema)
+
+    def review(self, found: Definitions) -> None:
+        """Follow what the source's catalog says, at a transaction's end. Not to be called while `blocked`."""
+        assert self.at_boundary
+        if self._alterer is not None:
+            self._rest = self._alterer.review(found, self.lanes, self._drain)
+            self.proceed()
 
     def _take_one_lane(self, piece: Piece, now: float) -> Iterator[None]:
         self.lanes[0].add(piece.info, self._routed(piece.changes), piece.size, now)

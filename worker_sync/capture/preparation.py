@@ -5,26 +5,37 @@ Both `worker-sync init` and every start of a capture run this; what is there alr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
 from connectors.base import Sink, Source
 from connectors.registry import open_sink
 from worker_sync.capture.routing import Route, TargetOf, make_route
+from worker_sync.capture.versions import Records, carried
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.selection import Selected
+from worker_sync.core.selection import names as is_named
 from worker_sync.core.settings import Pipeline, Settings
 from worker_sync.store.checkpoints import Checkpoint
+from worker_sync.store.versions import TableVersion
 
+NO_RECORDS: Final[Records] = {}
 _RESYNC = "worker-sync resync PIPELINE"
 
 
-def choose_tables(settings: Settings, source: Source, pipelines: Sequence[Pipeline]) -> dict[str, list[Selected]]:
-    """The tables of each pipeline. Raises ConfigError for names that match nothing, Halt for tables without a key."""
+def choose_tables(
+    settings: Settings, source: Source, pipelines: Sequence[Pipeline], records: Mapping[str, Records]
+) -> dict[str, list[Selected]]:
+    """The tables of each pipeline; `records` are what is known of those that it carried before. Raises ConfigError for
+    names that match nothing, Halt for tables without a key."""
     tables = source.tables()
-    chosen = {pipeline.name: settings.select(pipeline, tables) for pipeline in pipelines}
+    chosen = {
+        pipeline.name: chosen_of(pipeline, settings.select(pipeline, tables), records[pipeline.name])
+        for pipeline in pipelines
+    }
     keyless = sorted({str(s.source.table) for selected in chosen.values() for s in selected if not s.source.key})
     if keyless:
         raise Halt(
@@ -33,6 +44,13 @@ def choose_tables(settings: Settings, source: Source, pipelines: Sequence[Pipeli
             "ALTER TABLE ... ADD PRIMARY KEY, or name the other tables in the pipeline, then start again",
         )
     return chosen
+
+
+def chosen_of(pipeline: Pipeline, selected: Sequence[Selected], records: Records) -> list[Selected]:
+    """Those of the tables that the pipeline's rules mean that it takes; see `carried`."""
+    names = [table.source.table for table in selected]
+    taken = carried(pipeline.schema_changes, records, names, lambda name: is_named(pipeline, name))
+    return [table for table in selected if table.source.table in taken]
 
 
 def all_tables(chosen: dict[str, list[Selected]]) -> list[TableName]:
@@ -79,17 +97,30 @@ def new_stream(source: Source, name: str, tables: Sequence[TableName]) -> Checkp
 # -- the targets
 
 
-def target_function(home: str, sink: Sink, selected: Sequence[Selected]) -> TargetOf:
-    """How the selected tables are called and what they hold in the target; `home` is that of the source."""
+def target_function(home: str, sink: Sink, selected: Sequence[Selected], pinned: Records = NO_RECORDS) -> TargetOf:
+    """How the selected tables are called and what they hold in the target; `home` is that of the source. Of a table
+    that is `pinned`, columns that its recorded version lacks stay behind."""
     by_name = {table.source.table: table for table in selected}
 
     def target_of(schema: TableSchema) -> Route | None:
         table = by_name.get(schema.table)
         if table is None:
             return None
-        return make_route(schema, sink.map_table(_at_home(schema, home), table.to), table.excluded)
+        excluded = (*table.excluded, *_unknown(schema, pinned.get(schema.table)))
+        return make_route(schema, sink.map_table(_at_home(schema, home), table.to), excluded)
 
     return target_of
+
+
+def _unknown(schema: TableSchema, record: TableVersion | None) -> list[str]:
+    if record is None or record.version is None:
+        return []
+    unknown = [name for name in schema.column_names if name not in record.version.column_names]
+    if not set(unknown).isdisjoint(schema.key):
+        detail = f"the key of {schema.table} is ({', '.join(schema.key)}) now"
+        recovery = "worker-sync resync PIPELINE, or set schema_changes: apply"
+        raise Halt(State.SCHEMA_CHANGED, detail, recovery)
+    return unknown
 
 
 def _at_home(schema: TableSchema, home: str) -> TableSchema:
@@ -103,11 +134,41 @@ def open_target(settings: Settings, pipeline: Pipeline) -> Sink:
     return open_sink(database.name, database.url.reveal())
 
 
-def create_target(home: str, sink: Sink, pipeline: Pipeline, selected: Sequence[Selected]) -> list[TableName]:
-    """Create the place for watermarks and (unless the pipeline says no) the missing tables; returns those."""
+def create_target(
+    home: str, sink: Sink, pipeline: Pipeline, selected: Sequence[Selected], records: Records
+) -> list[TableName]:
+    """Create the place for watermarks and (unless the pipeline says no) the missing tables; returns those. A table is
+    created as it is recorded: the log behind has rows of that definition."""
     sink.prepare()
     if not pipeline.create_tables:
         return []
     target_of = target_function(home, sink, selected)
-    routes = [route for table in selected if (route := target_of(table.source)) is not None]
-    return [route.target.table for route in routes if sink.create_table(route.target)]
+    created = []
+    for table in selected:
+        record = records.get(table.source.table)
+        route = target_of(_expected(pipeline, table.source, record))
+        if route is not None and _create(sink, route, halfway=_is_halfway(pipeline, record)):
+            created.append(route.target.table)
+    return created
+
+
+def _expected(pipeline: Pipeline, source: TableSchema, record: TableVersion | None) -> TableSchema:
+    """The definition that the target should have: the recorded one, or the one that a person has made there."""
+    if record is None:
+        return source
+    consented = record.next if pipeline.schema_changes == "halt" else None
+    return consented or record.version or source
+
+
+def _is_halfway(pipeline: Pipeline, record: TableVersion | None) -> bool:
+    """An alteration was under way; where it can't be undone the target may have it."""
+    return pipeline.schema_changes == "apply" and record is not None and record.next is not None
+
+
+def _create(sink: Sink, route: Route, *, halfway: bool) -> bool:
+    try:
+        return sink.create_table(route.target)
+    except Halt as halt:
+        if halfway and halt.state is State.SCHEMA_MISMATCH:
+            return False
+        raise

@@ -41,11 +41,9 @@ class Route:
 
 
 def make_route(source: TableSchema, target: TableSchema, excluded: Sequence[str]) -> Route:
-    """The route of `source` into `target` without the excluded columns. Raises ConfigError when one of them is part
-    of the key or doesn't exist."""
-    unknown = [name for name in excluded if name not in source.column_names]
-    if unknown:
-        raise ConfigError(f"table {source.table} has no column {', '.join(unknown)} to exclude")
+    """The route of `source` into `target` without the excluded columns, of which this version of the table need not
+    have all. Raises ConfigError when one of them is part of the key."""
+    excluded = [name for name in excluded if name in source.column_names]
     needed = [name for name in excluded if name in source.key]
     if needed:
         raise ConfigError(f"column {', '.join(needed)} of {source.table} is part of its key and can't be excluded")
@@ -79,6 +77,10 @@ class Routes(dict[int, "Route | None"]):
         if route is not None:
             self.targets[table_id] = route.target
         return route
+
+    def version(self, table_id: int) -> TableSchema:
+        """A version of a source table."""
+        return self._schemas[table_id]
 
     def source_of(self, table_id: int) -> TableName:
         """The source's name of a table that was met."""

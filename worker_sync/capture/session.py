@@ -13,12 +13,14 @@ from typing import Final
 from connectors.base import Stream
 from worker_sync.capture.absent import AbsentTargets
 from worker_sync.capture.background import Background
+from worker_sync.capture.catalogue import Catalogue
 from worker_sync.capture.fetcher import Fetcher
 from worker_sync.capture.figures import Figures, LaneFigures
 from worker_sync.capture.housekeeping import Housekeeper
 from worker_sync.capture.pipeline import Pipeline
 from worker_sync.capture.publisher import Publisher
 from worker_sync.capture.snapshot import Loader
+from worker_sync.capture.versions import Definitions
 from worker_sync.capture.watcher import Watcher
 from worker_sync.capture.window import Retransmission, WindowLimits, usage
 from worker_sync.core import markers
@@ -49,6 +51,8 @@ class Running:
     loader: Loader
     fetcher: Fetcher
     retransmissions: list[Retransmission]
+    #: What the source's catalog said when it was looked at last.
+    reviewed: Definitions | None = None
 
 
 class Session:
@@ -64,6 +68,7 @@ class Session:
         publisher: Publisher,
         housekeeper: Housekeeper,
         absent: AbsentTargets,
+        catalogue: Catalogue,
         limits: WindowLimits,
         batch_changes: int,
         confirmed: str,
@@ -78,6 +83,7 @@ class Session:
         self._publisher = publisher
         self._housekeeper = housekeeper
         self._absent = absent
+        self._catalogue = catalogue
         self._limits = limits
         self._read_limit = batch_changes
         self._confirmed = confirmed
@@ -103,7 +109,7 @@ class Session:
         try:
             while not self._stop.is_set():
                 self._round(time.monotonic())
-                if self._housekeeper.restart or self._is_drained():
+                if self._housekeeper.restart or self._catalogue.outdated or self._is_drained():
                     self._offered_at = 0.0
                     self._report(time.monotonic())
                     return Ending.CHANGED
@@ -114,7 +120,7 @@ class Session:
             self._confirm_saved()
 
     def _helpers(self) -> list[Background]:
-        helpers: list[Background] = [self._publisher, self._housekeeper, self._absent]
+        helpers: list[Background] = [self._publisher, self._housekeeper, self._absent, self._catalogue]
         for entry in self._running:
             helpers += [entry.watcher, entry.fetcher]
         return list(dict.fromkeys(helpers))
@@ -126,6 +132,7 @@ class Session:
         size, batches = usage(self._lanes)
         self._full = size >= self._limits.size or batches >= self._limits.batches
         self._read(self._wait_of(now))
+        self._review()
         for entry in self._running:
             entry.loader.step(self._read_to, now, room=not self._full)
         self._send_again(now)
@@ -187,6 +194,16 @@ class Session:
             self._taken_to = event.info.commit
             if not self._held_up():
                 self._read_to = self._taken_to
+
+    def _review(self) -> None:
+        """Follow what the source's catalog says, once all that is older has been read."""
+        found = self._catalogue.found
+        if found is None or self._read_to < found.horizon or self._held_up():
+            return
+        for entry in self._running:
+            if entry.reviewed is not found and entry.pipeline.at_boundary:
+                entry.reviewed = found
+                entry.pipeline.review(found)
 
     # -- what is applied
 

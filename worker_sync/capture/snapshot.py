@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from worker_sync.capture.fetcher import Fetched, Fetcher, TableLoad
-from worker_sync.capture.overlay import Overlay, check_columns, lay_over
+from worker_sync.capture.overlay import Overlay, lay_over
 from worker_sync.capture.pipeline import Pipeline, shard_of
 from worker_sync.core.change import Change, Op, SnapshotMark, TransactionInfo
 from worker_sync.core.position import Position
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 MAX_UNAPPLIED: Final = 8
 #: Seconds until a chunk is read again when its snapshot did not see what it must.
 LOOK_AGAIN_S: Final = 0.05
+#: Seconds until a chunk is read again whose table has another definition than the target.
+ALTERED_S: Final = 0.5
 
 
 class Loader:
@@ -58,6 +60,8 @@ class Loader:
         self._queue: list[TableLoad] = []
         self._overlays: dict[TableName, Overlay] = {}
         self._requested = False
+        #: What was asked for is not wanted any more.
+        self._discard = False
         self._fetched: Fetched | None = None
         self._request_at = 0.0
         # Keys to read again are known to this process only, so the log that brought them must not be confirmed
@@ -75,6 +79,23 @@ class Loader:
         self._queue.append(load)
         self._overlays.setdefault(load.name, Overlay())
         self._pipeline.loading.add(load.name)
+
+    def copy_again(self, name: TableName, info: TransactionInfo | None) -> None:
+        """Copy a table from its first row on, whatever of it was copied already: its definition has changed. Its first
+        chunk must see the transaction `info`."""
+        old = next((load for load in self._queue if load.name == name), None)
+        load = TableLoad(name) if old is None else TableLoad(name, old.signal, sweep=old.sweep)
+        if old is None:
+            self.add(load)
+        else:
+            at = self._queue.index(old)
+            self._queue[at] = load
+            if at == 0:
+                self._fetched, self._discard = None, self._requested
+        # Whoever wrote by the old definition had ended before it could be changed: every snapshot sees that.
+        self._overlays[name] = Overlay()
+        if info is not None:
+            self._must_see[info.commit] = info
 
     @property
     def active(self) -> bool:
@@ -134,7 +155,9 @@ class Loader:
         fetched = self._fetched
         if fetched is None or schema.table != self._queue[0].name or fetched.chunk.sees(info):
             return
-        check_columns(change, schema, fetched.route.source)
+        if change.op != Op.TRUNCATE and schema.column_names != fetched.route.source.column_names:
+            self._fetched = None
+            return
         lay_over(fetched.rows, change, fetched.route.source)
 
     # -- the work
@@ -150,6 +173,9 @@ class Loader:
         if self._must_see:
             self._fetched, self._request_at = None, now + LOOK_AGAIN_S
             return
+        if not self._pipeline.fits(self._fetched.route.source):
+            self._fetched, self._request_at = None, now + ALTERED_S
+            return
         passed = read >= self._fetched.chunk.horizon
         if passed and room and self._pipeline.at_boundary and self._unapplied() < MAX_UNAPPLIED:
             self._emit(self._queue[0], self._fetched)
@@ -164,13 +190,20 @@ class Loader:
         if fetched is None:
             return False
         self._requested = False
+        if self._discard:
+            self._discard = False
+            return False
         self._must_see = {commit: info for commit, info in self._must_see.items() if not fetched.chunk.sees(info)}
         if self._must_see:
             self._request_at = now + LOOK_AGAIN_S
             return False
         for overlay in self._overlays.values():
             overlay.forget(fetched.chunk.sees)
-        self._overlays[self._queue[0].name].lay_over(fetched.rows, fetched.route.source)
+        overlay = self._overlays[self._queue[0].name]
+        if not overlay.agrees(fetched.route.source):
+            self._request_at = now + LOOK_AGAIN_S
+            return False
+        overlay.lay_over(fetched.rows, fetched.route.source)
         self._fetched = fetched
         return True
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from connectors.base import Mark, Sink, Source
 from worker_sync.capture.fence import Fence, Layout
 from worker_sync.capture.fetcher import TableLoad
-from worker_sync.capture.preparation import create_target, open_target, target_function
+from worker_sync.capture.preparation import NO_RECORDS, create_target, open_target, target_function
 from worker_sync.capture.routing import TargetOf
+from worker_sync.capture.versions import Records, resolve
 from worker_sync.core import markers
 from worker_sync.core.change import SnapshotMark
 from worker_sync.core.position import Position
@@ -18,17 +19,21 @@ from worker_sync.core.schema import TableName
 from worker_sync.core.selection import Selected
 from worker_sync.core.settings import Pipeline, Settings
 from worker_sync.store.signals import Signal, SignalKind
+from worker_sync.store.versions import TableVersion
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
     """A pipeline whose target is open, fenced and complete.
 
-    `loads`: the tables to copy. `inherited`: finished snapshots that shards which are new here don't know of yet.
+    `selected`: its tables. `records`: which definitions of them the target has. `loads`: the tables to copy.
+    `inherited`: finished snapshots that shards which are new here don't know of yet.
     """
 
     settings: Pipeline
     sink: Sink
+    selected: list[Selected]
+    records: Records
     target_of: TargetOf
     layout: Layout
     loads: list[TableLoad]
@@ -44,17 +49,46 @@ class Targets:
         self._fence = fence
         self._stack = stack
 
-    def open(self, pipeline: Pipeline, selected: list[Selected], signals: Sequence[Signal]) -> Ready:
-        """Open the pipeline's target, create what is missing there, and fence its shards. `signals` are what people
-        asked of this pipeline. Raises Halt for what concerns this pipeline only."""
+    def open(
+        self,
+        pipeline: Pipeline,
+        selected: list[Selected],
+        signals: Sequence[Signal],
+        records: Records,
+        save: Callable[[str, TableVersion], None],
+    ) -> Ready:
+        """Open the pipeline's target, fence its shards, and create what is missing there. `signals` are what people
+        asked of this pipeline, `records` what is known of its tables, `save` writes that down. Raises Halt for what
+        concerns this pipeline only."""
         sink = self._stack.enter_context(open_target(self._settings, pipeline))
-        create_target(self._source.home, sink, pipeline, selected)
+        sink.prepare()
         anew = any(s.kind is SignalKind.RESYNC and s.table is None and s.started_at is None for s in signals)
+        if anew:
+            # While the marks are there: they tell how far an alteration came.
+            records = self._resolved(pipeline, records, sink.marks(pipeline.name), save)
         layout = self._fence.pipeline(sink, pipeline, self._now() if anew else None)
+        # Now that no older capture's batch can move them.
+        records = self._resolved(pipeline, records, layout.before, save)
+        create_target(self._source.home, sink, pipeline, selected, records)
         tables = [table.source.table for table in selected]
         loads = _loads(pipeline, tables, layout, signals)
         inherited = [] if layout.marks == layout.before else _inherited(tables, layout)
-        return Ready(pipeline, sink, target_function(self._source.home, sink, selected), layout, loads, inherited)
+        pinned = records if pipeline.schema_changes == "ignore" else NO_RECORDS
+        target_of = target_function(self._source.home, sink, selected, pinned)
+        return Ready(pipeline, sink, selected, records, target_of, layout, loads, inherited)
+
+    def _resolved(
+        self,
+        pipeline: Pipeline,
+        records: Records,
+        marks: Mapping[int, Mark],
+        save: Callable[[str, TableVersion], None],
+    ) -> Records:
+        resolved = resolve(records, marks[0].position if 0 in marks else None)
+        for name, record in resolved.items():
+            if record != records[name]:
+                save(pipeline.name, record)
+        return resolved
 
     def _now(self) -> Position:
         """Where a pipeline begins anew: what the log holds before is the snapshot's, however it came about. Without
@@ -67,9 +101,11 @@ def _loads(
 ) -> list[TableLoad]:
     loads = []
     for table in tables:
+        table_name = str(table)
         asked = next((s for s in signals if s.table is None or TableName.parse(s.table) == table), None)
         load = _load(table, layout.before.values(), asked)
-        if load is not None and (asked is not None or pipeline.snapshot == "initial"):
+        begun = any(table_name in mark.snapshots for mark in layout.before.values())
+        if load is not None and (asked is not None or begun or pipeline.snapshot == "initial"):
             loads.append(load)
     return loads
 

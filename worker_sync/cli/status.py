@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -16,6 +16,7 @@ from worker_sync.exporter.collect import newest
 from worker_sync.exporter.lag import STALE_S, shard_lag_ms
 from worker_sync.store.pipelines import Standing, Status
 from worker_sync.store.reports import Report
+from worker_sync.store.versions import TableVersion
 
 
 @click.command(epilog="\b\nExamples:\n  worker-sync status\n  worker-sync status --json | jq '.pipelines[].lag_ms'")
@@ -41,6 +42,7 @@ def describe(space: Workspace) -> dict[str, Any]:
         "sources": [_source(name, reports.get(name)) for name in space.settings.sources],
         "pipelines": [
             _pipeline(pipeline, reports.get(pipeline.source), standings.get(name))
+            | {"schema_change": _last_change(space.store.versions.of(name).values())}
             for name, pipeline in space.settings.pipelines.items()
         ],
     }
@@ -85,6 +87,15 @@ def _pipeline(pipeline: Pipeline, report: Report | None, standing: Standing | No
         "shards": shards,
         "snapshot": entry.get("snapshot", {}),
     }
+
+
+def _last_change(records: Iterable[TableVersion]) -> dict[str, Any] | None:
+    """The newest change of a table's definition that the pipeline has met."""
+    changed = [(record.changed_at, record) for record in records if record.changed_at is not None]
+    if not changed:
+        return None
+    at, record = max(changed, key=lambda entry: entry[0])
+    return {"table": str(record.table), "change": record.change, "at": at.isoformat(timespec="seconds")}
 
 
 def _worst_lag(shards: Mapping[str, Any], report_age_s: float) -> float | None:
@@ -140,6 +151,8 @@ def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
     for entry in document["pipelines"]:
         for table, progress in entry["snapshot"].items():
             yield f"{entry['pipeline']}: copying {table}, {progress['rows']:,} of about {progress['estimate']:,} rows"
+        if (changed := entry["schema_change"]) is not None:
+            yield f"{entry['pipeline']}: last schema change at {changed['at']}: {changed['change']}"
         if entry["state"] == Status.HALTED:
             yield f"{entry['pipeline']} is halted ({entry['reason']}): {entry['detail']}"
             yield f"  to recover: {entry['recovery']}"

@@ -11,16 +11,27 @@ from typing import Self
 
 from connectors.base import Sink, Source
 from connectors.registry import open_sink, open_source
-from worker_sync.capture.preparation import all_tables, choose_tables, create_target, new_stream, target_function
+from worker_sync.capture.preparation import (
+    all_tables,
+    choose_tables,
+    chosen_of,
+    create_target,
+    new_stream,
+    target_function,
+)
 from worker_sync.capture.routing import Route
+from worker_sync.capture.versions import Records
 from worker_sync.core.errors import Halt, WorkerSyncError
 from worker_sync.core.errors import State as HaltState
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.secrets import Url
+from worker_sync.core.selection import Selected
 from worker_sync.core.settings import Pipeline, Settings
 from worker_sync.embedded import EmbeddedServers
 from worker_sync.store import ControlStore
+from worker_sync.store.errors import NotInitialized
 from worker_sync.store.pipelines import Status
+from worker_sync.store.versions import TableVersion
 from worker_sync.verification import TablePair, Waiter
 
 #: Table that a source has, its route to the target.
@@ -36,6 +47,7 @@ class Workspace:
         self._sources: dict[str, Source] = {}
         self._tables: dict[str, list[TableSchema]] = {}
         self._sinks: dict[str, Sink] = {}
+        self._records: dict[str, Records] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -91,18 +103,31 @@ class Workspace:
             self._tables[source] = self.source(source).tables()
         return self._tables[source]
 
+    def records(self, pipeline: str) -> Records:
+        """What is known of a pipeline's tables; nothing before `init`."""
+        if pipeline not in self._records:
+            try:
+                self._records[pipeline] = self.store.versions.of(pipeline)
+            except NotInitialized:
+                return {}
+        return self._records[pipeline]
+
+    def selected(self, pipeline: Pipeline) -> list[Selected]:
+        """The tables that a pipeline carries. Raises ConfigError for names that aren't there."""
+        tables = self._given.select(pipeline, self.tables(pipeline.source))
+        return chosen_of(pipeline, tables, self.records(pipeline.name))
+
     def routes(self, pipeline: Pipeline) -> Routed:
         """The tables that a pipeline carries, each with its target. Raises ConfigError for names that aren't there."""
-        chosen = self._given.select(pipeline, self.tables(pipeline.source))
-        target_of = target_function(self.source(pipeline.source).home, self.sink(pipeline.target), chosen)
+        chosen = self.selected(pipeline)
+        pinned = self.records(pipeline.name) if pipeline.schema_changes == "ignore" else {}
+        target_of = target_function(self.source(pipeline.source).home, self.sink(pipeline.target), chosen, pinned)
         return [route for table in chosen if (route := target_of(table.source)) is not None]
 
     def source_tables(self, source: str) -> list[TableName]:
         """The tables of a source that any pipeline carries, in name order."""
         names = {
-            chosen.source.table
-            for pipeline in self._given.pipelines_from(source)
-            for chosen in self._given.select(pipeline, self.tables(source))
+            chosen.source.table for pipeline in self._given.pipelines_from(source) for chosen in self.selected(pipeline)
         }
         return sorted(names)
 
@@ -110,8 +135,14 @@ class Workspace:
 
     def create_target(self, pipeline: Pipeline) -> list[TableName]:
         """Create the place of watermarks and missing tables; returns the tables that were created."""
-        chosen = self._given.select(pipeline, self.tables(pipeline.source))
-        return create_target(self.source(pipeline.source).home, self.sink(pipeline.target), pipeline, chosen)
+        chosen, home = self.selected(pipeline), self.source(pipeline.source).home
+        records = self.records(pipeline.name)
+        created = create_target(home, self.sink(pipeline.target), pipeline, chosen, records)
+        if not records and self.store.checkpoints.load(pipeline.source) is None:
+            # The stream begins after this: whatever it brings is not older.
+            for table in chosen:
+                self.store.versions.save(pipeline.name, TableVersion(table.source.table, table.source), token=0)
+        return created
 
     def create_stream(self, name: str) -> bool:
         """Create a source's stream unless it was created before; True when it was created now.
@@ -121,7 +152,9 @@ class Workspace:
         if self.store.checkpoints.load(name) is not None:
             return False
         source = self.source(name)
-        tables = all_tables(choose_tables(self._given, source, self._given.pipelines_from(name)))
+        pipelines = self._given.pipelines_from(name)
+        records = {pipeline.name: self.records(pipeline.name) for pipeline in pipelines}
+        tables = all_tables(choose_tables(self._given, source, pipelines, records))
         self.store.checkpoints.save(new_stream(source, name, tables))
         return True
 
@@ -129,7 +162,7 @@ class Workspace:
 
     def waiter(self, pipeline: Pipeline, stop: threading.Event | None = None) -> Waiter:
         """Waits for a pipeline; raises Halt as soon as it stands in a named state. `stop` ends a wait early."""
-        copied = [str(chosen.source.table) for chosen in self._given.select(pipeline, self.tables(pipeline.source))]
+        copied = [str(chosen.source.table) for chosen in self.selected(pipeline)]
         return Waiter(
             pipeline.name,
             self.source(pipeline.source),

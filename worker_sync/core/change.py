@@ -7,6 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
+from worker_sync.core.alteration import Alteration
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableSchema
 from worker_sync.core.values import Key, Row
@@ -108,7 +109,8 @@ class Batch(msgspec.Struct, omit_defaults=True):
     It covers the log from just after `after` up to and including `upto`, whether or not it holds a change. `epoch`
     is the fencing number of the capture that cut it. `split` says that `upto` lies inside a transaction that is
     larger than a batch. `loading` names the tables (ids) whose snapshot is not finished: an update of a row that
-    the target does not have yet is no error there, the row's chunk will bring it.
+    the target does not have yet is no error there, the row's chunk will bring it. A batch with an `alteration` holds
+    no change: the columns of one target table are altered between the changes before and those behind it.
     """
 
     source: str
@@ -123,6 +125,7 @@ class Batch(msgspec.Struct, omit_defaults=True):
     snapshot: SnapshotMark | None = None
     split: bool = False
     loading: list[int] = []
+    alteration: Alteration | None = None
 
     def positions(self) -> Iterator[tuple[TransactionInfo, Change, Position]]:
         """Every change with its transaction and its position."""
@@ -140,6 +143,7 @@ class Batch(msgspec.Struct, omit_defaults=True):
     def summary(self) -> str:
         """One line for logs and monitors; holds no data."""
         kind = f"snapshot {self.snapshot.table}" if self.snapshot else f"{len(self.sections)} transactions"
+        kind = f"alteration of {self.alteration.after.table}" if self.alteration else kind
         return f"{self.pipeline}/{self.shard} {len(self.changes)} changes, {kind}, up to {self.upto}"
 
 

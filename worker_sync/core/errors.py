@@ -83,6 +83,7 @@ class State(StrEnum):
     UNKNOWN_MESSAGE = "unknown-message"
     UNREPRESENTABLE_VALUE = "unrepresentable-value"
     SCHEMA_MISMATCH = "schema-mismatch"
+    SCHEMA_CHANGED = "schema-changed"
     TARGET_REJECTED = "target-rejected"
     UNDECODABLE_BATCH = "undecodable-batch"
     TABLE_UNSUPPORTED = "table-unsupported"

@@ -65,24 +65,31 @@ class TableName(msgspec.Struct, frozen=True, order=True):
         return cls(namespace, name) if dot else cls("", text)
 
 
-class Column(msgspec.Struct, frozen=True):
-    """One column; rows are tuples in the order of their table's columns."""
+class Column(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One column; rows are tuples in the order of their table's columns.
+
+    `number` stays with the column when it is renamed and is never given to another one of its table; 0 where the
+    engine has no such numbers, or where it is not known.
+    """
 
     name: str
     type: Type
     nullable: bool = True
+    number: int = 0
 
 
-class TableSchema(msgspec.Struct, frozen=True, dict=True):
+class TableSchema(msgspec.Struct, frozen=True, dict=True, omit_defaults=True):
     """One version of a table: its name where it is written, its columns in row order, and the columns of its key.
 
-    `engine` is the source's engine: `Type.native` means something to that engine only.
+    `engine` is the source's engine: `Type.native` means something to that engine only. `number` stays with the table
+    when it is renamed, and another table that gets its name has another one; 0 where the engine has no such numbers.
     """
 
     table: TableName
     columns: tuple[Column, ...]
     key: tuple[str, ...]
     engine: str = ""
+    number: int = 0
 
     @cached_property
     def key_indexes(self) -> tuple[int, ...]:

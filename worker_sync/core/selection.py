@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """One table of a pipeline: the source's schema, the configured target name, and the columns that stay behind."""
+    """One table of a pipeline: the source's schema, the configured target name, and the columns that stay behind, of
+    which this version of the table need not have all."""
 
     source: TableSchema
     to: str | None
@@ -33,8 +34,7 @@ def select(pipeline: Pipeline, tables: Sequence[TableSchema]) -> list[Selected]:
         if index is not None:
             rule = pipeline.tables[index]
             problems += _bad_columns(f"pipelines.{pipeline.name}.tables[{index}].columns.exclude", rule, table)
-            excluded = tuple(name for name in table.column_names if name in rule.excluded)
-            chosen.append(Selected(table, rule.to, excluded))
+            chosen.append(Selected(table, rule.to, rule.excluded))
     if problems:
         raise SettingsError(f"database {pipeline.source!r}", problems)
     return chosen
@@ -46,6 +46,16 @@ def matches(rule: TableRule, table: TableName) -> bool:
     if not rule.is_pattern:
         return wanted == table
     return fnmatchcase(table.namespace, wanted.namespace) and fnmatchcase(table.name, wanted.name)
+
+
+def carries(pipeline: Pipeline, table: TableName) -> bool:
+    """Whether one of the pipeline's rules means this table."""
+    return _rule_for(pipeline, table) is not None
+
+
+def names(pipeline: Pipeline, table: TableName) -> bool:
+    """Whether a rule of the pipeline calls this table by its name."""
+    return any(not rule.is_pattern and matches(rule, table) for rule in pipeline.tables)
 
 
 def _rule_for(pipeline: Pipeline, table: TableName) -> int | None:

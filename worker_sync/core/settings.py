@@ -137,6 +137,7 @@ class Pipeline(_Block):
     shards: Annotated[Int, Field(ge=1, le=64)] = 1
     snapshot: Literal["initial", "none"] = "initial"
     create_tables: bool = True
+    schema_changes: Literal["apply", "halt", "ignore"] = "halt"
 
     @property
     def name(self) -> str:

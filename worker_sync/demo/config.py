@@ -13,6 +13,7 @@ from worker_sync.demo.servers import DemoServers
 
 TO_POSTGRES: Final = "flights-to-postgres"
 TO_MONGODB: Final = "flights-to-mongodb"
+TO_MYSQL: Final = "flights-to-mariadb"
 
 
 def write_config(servers: DemoServers) -> Path:
@@ -25,16 +26,18 @@ def write_config(servers: DemoServers) -> Path:
 
 
 def _document(servers: DemoServers) -> dict[str, Any]:
+    targets = {"reporting": (TO_POSTGRES, servers.target), "documents": (TO_MONGODB, servers.documents)}
+    if servers.mysql:
+        targets["warehouse"] = (TO_MYSQL, servers.mysql)
     return {
         "state_dir": "state",
         "databases": {
             "airports": {"url": servers.source},
-            "reporting": {"url": servers.target},
-            "documents": {"url": servers.documents},
+            **{database: {"url": url} for database, (_, url) in targets.items()},
         },
         "pipelines": {
-            TO_POSTGRES: {"source": "airports", "target": "reporting", "tables": ["public.*"]},
-            TO_MONGODB: {"source": "airports", "target": "documents", "tables": ["public.*"]},
+            pipeline: {"source": "airports", "target": database, "tables": ["public.*"]}
+            for database, (pipeline, _) in targets.items()
         },
         "exporter": {"port": _port(9808)},
         "flower": {"port": _port(5555)},

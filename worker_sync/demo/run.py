@@ -115,7 +115,7 @@ class Demo:
     # -- the steps
 
     def _start_servers(self) -> None:
-        self._view.step("Starting two PostgreSQL, a MongoDB, a Redis and a PostgreSQL as control store ...")
+        self._view.step(f"Starting {self._servers.names} ...")
         guardian = Guardian(self._servers.shared.state_dir, self._servers.own)
         self._stack.callback(guardian.dismiss)
         self._stack.callback(self._servers.close)
@@ -143,7 +143,7 @@ class Demo:
             for pipeline in self.settings.pipelines.values():
                 self._guarded(space.waiter(pipeline, self._stop))
         seconds = time.monotonic() - started
-        self._view.step(f"Existing rows are copied to both targets ({seconds:.1f} s, start of the processes included).")
+        self._view.step(f"Existing rows are copied to all targets ({seconds:.1f} s, start of the processes included).")
         return seconds
 
     def _guarded(self, waiter: Waiter) -> None:
@@ -193,7 +193,7 @@ class Demo:
         return {meter.pipeline: meter.take_lags() for meter in meters.all}
 
     def _compare(self) -> dict[str, Result]:
-        self._view.step("Comparing every key of both targets with the source ...")
+        self._view.step("Comparing every key of every target with the source ...")
         names = list(self.settings.pipelines)
         with ThreadPoolExecutor(len(names)) as pool:
             return dict(zip(names, pool.map(self._compare_one, names), strict=True))

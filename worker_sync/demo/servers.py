@@ -1,4 +1,4 @@
-"""The demo's servers: a source and a target PostgreSQL of its own, and those that `up` would start anyway."""
+"""The demo's servers: a source and targets of its own, and those that `up` would start anyway."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, Self
 
-from worker_sync.embedded import EmbeddedPostgres, EmbeddedServers
+from worker_sync.embedded import EmbeddedMysql, EmbeddedPostgres, EmbeddedServers, MissingProgram
+from worker_sync.embedded.mysql import mariadb_installation
 
 DATABASE: Final = "flights"
 
@@ -20,12 +21,19 @@ class DemoServers:
         self.shared = EmbeddedServers(directory / "state")
         self._source = EmbeddedPostgres(directory / "source", database=DATABASE)
         self._target = EmbeddedPostgres(directory / "target", database=DATABASE)
-        self.source = self.target = self.documents = ""
+        self._mysql = _mysql(directory / "mysql")
+        self.source = self.target = self.documents = self.mysql = ""
 
     @property
     def own(self) -> list[Path]:
         """Directories of the servers that nobody shares."""
-        return [self._source.directory, self._target.directory]
+        return [server.directory for server in (self._source, self._target, self._mysql) if server is not None]
+
+    @property
+    def names(self) -> str:
+        """What is started, in words."""
+        mysql = "a MariaDB, " if self._mysql is not None else ""
+        return f"two PostgreSQL, {mysql}a MongoDB, a Redis and a PostgreSQL as control store"
 
     def start(self) -> None:
         self.shared.open()
@@ -35,15 +43,18 @@ class DemoServers:
             self.shared.mongodb,
             self.shared.postgres,
             self.shared.redis,
+            self._mysql.start if self._mysql is not None else str,
         ]
         with ThreadPoolExecutor(len(starts)) as pool:
             running = [pool.submit(start) for start in starts]
-        self.source, self.target, documents, _, _ = [future.result() for future in running]
+        self.source, self.target, documents, _, _, self.mysql = [future.result() for future in running]
         self.documents = documents.replace("/?", f"/{DATABASE}?", 1)
 
     def close(self) -> None:
         """Stop everything; servers that a user of the state directory still needs run on."""
         stops: list[Callable[[], None]] = [self._source.stop, self._target.stop, self.shared.close]
+        if self._mysql is not None:
+            stops.append(self._mysql.stop)
         with ThreadPoolExecutor(len(stops)) as pool:
             running = [pool.submit(stop) for stop in stops]
         for future in running:
@@ -54,3 +65,11 @@ class DemoServers:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _mysql(directory: Path) -> EmbeddedMysql | None:
+    """A MariaDB, where this machine has its programs."""
+    try:
+        return EmbeddedMysql(directory, mariadb_installation(), database=DATABASE)
+    except MissingProgram:
+        return None

@@ -89,7 +89,7 @@ def print_summary(console: Console, summary: Summary) -> None:
     console.print(_table(summary))
     pace = "the source was held to what the targets take" if summary.rate is None else f"{summary.rate:,.0f} rows/s"
     console.print(f"Lag is from commit in the source to arrival, seen at the target; loaded: {pace}.", soft_wrap=True)
-    verdict = "Both targets hold the same rows as the source." if summary.ok else "The targets differ from the source!"
+    verdict = "All targets hold the same rows as the source." if summary.ok else "The targets differ from the source!"
     console.print(verdict, style="bold green" if summary.ok else "bold red")
 
 

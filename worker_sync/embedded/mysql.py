@@ -78,6 +78,7 @@ class EmbeddedMysql(Server):
     """A MariaDB or MySQL with a row log, on a loopback port, behind a generated password.
 
     It runs as whoever starts it, root too. A `template` is the data directory of a server that was initialised only.
+    A `database` is created, and named by the URL.
     """
 
     name = "mysql"
@@ -89,8 +90,10 @@ class EmbeddedMysql(Server):
         settings: Mapping[str, str] | None = None,
         *,
         template: Path | None = None,
+        database: str = "",
     ) -> None:
         super().__init__(directory)
+        self._database = database
         self._template = template
         self._installation = installation
         self._settings = {**SETTINGS, **installation.options, **(settings or {})}
@@ -100,6 +103,8 @@ class EmbeddedMysql(Server):
             f"CREATE USER IF NOT EXISTS '{USER}'@'%' IDENTIFIED BY '{state.password}';\n"
             f"GRANT ALL ON *.* TO '{USER}'@'%' WITH GRANT OPTION;\n"
         )
+        if self._database:
+            statements += f"CREATE DATABASE IF NOT EXISTS `{self._database}`;\n"
         write_private(self._init_file, statements.encode())
         self._make(data)
 
@@ -151,7 +156,7 @@ class EmbeddedMysql(Server):
         return len(greeting) == 5 and greeting[4] == PROTOCOL_10
 
     def _url(self, state: State) -> str:
-        return f"{self._installation.scheme}://{USER}:{state.password}@127.0.0.1:{state.port}/"
+        return f"{self._installation.scheme}://{USER}:{state.password}@127.0.0.1:{state.port}/{self._database}"
 
     @property
     def _init_file(self) -> Path:

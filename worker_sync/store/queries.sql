@@ -89,6 +89,23 @@ SELECT source, identity, confirmed, lanes, unseen, token,
     extract(epoch FROM clock_timestamp() - saved_at)::float8 AS age_s
 FROM worker_sync_control.checkpoints WHERE source = %(source)s;
 
+-- save_table_version: Replace what is known of a pipeline's table, unless a newer capture has.
+INSERT INTO worker_sync_control.table_versions AS kept
+    (pipeline, table_name, version, next, place, since, gone, change, changed_at, token)
+VALUES (%(pipeline)s, %(table)s, %(version)s, %(next)s, %(place)s, %(since)s, %(gone)s, %(change)s,
+    CASE WHEN %(change)s <> '' THEN clock_timestamp() END, %(token)s)
+ON CONFLICT (pipeline, table_name) DO UPDATE
+SET version = excluded.version, next = excluded.next, place = excluded.place, since = excluded.since,
+    gone = excluded.gone, change = excluded.change, token = excluded.token,
+    changed_at = CASE WHEN excluded.change = kept.change AND excluded.place = kept.place
+        THEN kept.changed_at ELSE excluded.changed_at END
+WHERE kept.token <= excluded.token
+RETURNING token;
+
+-- table_versions: What is known of a pipeline's tables.
+SELECT table_name, version, next, place, since, gone, change, changed_at
+FROM worker_sync_control.table_versions WHERE pipeline = %(pipeline)s ORDER BY table_name;
+
 -- put_report: Replace the latest word of a process.
 INSERT INTO worker_sync_control.reports (process, kind, subject, status)
 VALUES (%(process)s, %(kind)s, %(subject)s, %(status)s)

@@ -15,6 +15,7 @@ from worker_sync.store.migrate import Migration, migrate, pending
 from worker_sync.store.pipelines import States
 from worker_sync.store.reports import Reports
 from worker_sync.store.signals import Signals
+from worker_sync.store.versions import TableVersions
 
 
 class ControlStore:
@@ -33,6 +34,7 @@ class ControlStore:
         self.checkpoints = Checkpoints(self._connection)
         self.reports = Reports(self._connection)
         self.health = HealthResults(self._connection)
+        self.versions = TableVersions(self._connection)
         self.heartbeats = Heartbeats(self._connection)
 
     def migrate(self) -> list[Migration]:

@@ -1,0 +1,82 @@
+"""The definitions that targets have of the source's tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from psycopg.types.json import Jsonb
+
+from worker_sync.core.errors import Fenced
+from worker_sync.core.schema import TableName, TableSchema
+from worker_sync.store.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class TableVersion:
+    """One source table of one pipeline.
+
+    `version` is the source's definition that the target has, None for a table that it has not yet. `next` follows it:
+    it is there once the pipeline's first shard stands at `place` (a position as text); without a place it was refused,
+    and a person has to decide. Changes up to the commit position `since` are older than `version`. `gone`: the source
+    has the table no more. `change` is the last change in words, `changed_at` the store's time of it.
+    """
+
+    table: TableName
+    version: TableSchema | None
+    next: TableSchema | None = None
+    place: str = ""
+    since: str = ""
+    gone: bool = False
+    change: str = ""
+    changed_at: datetime | None = None
+
+
+class TableVersions:
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def of(self, pipeline: str) -> dict[TableName, TableVersion]:
+        """What is known of a pipeline's tables, in name order."""
+        rows = self._connection.run("table_versions", {"pipeline": pipeline})
+        return {found.table: found for found in map(_version, rows)}
+
+    def save(self, pipeline: str, version: TableVersion, token: int) -> None:
+        """Replace what is known of one table. Raises Fenced when a capture with a newer token has saved it."""
+        parameters = {
+            "pipeline": pipeline,
+            "table": str(version.table),
+            "version": _encoded(version.version),
+            "next": _encoded(version.next),
+            "place": version.place,
+            "since": version.since,
+            "gone": version.gone,
+            "change": version.change,
+            "token": token,
+        }
+        if self._connection.one("save_table_version", parameters) is None:
+            raise Fenced(f"version of {version.table}: token {token} is not the newest")
+
+
+def _encoded(schema: TableSchema | None) -> Jsonb | None:
+    return None if schema is None else Jsonb(msgspec.to_builtins(schema))
+
+
+def _decoded(data: Any) -> TableSchema | None:
+    return None if data is None else msgspec.convert(data, TableSchema)
+
+
+def _version(row: dict[str, Any]) -> TableVersion:
+    changed_at = row["changed_at"]
+    return TableVersion(
+        TableName.parse(row["table_name"]),
+        _decoded(row["version"]),
+        _decoded(row["next"]),
+        row["place"],
+        row["since"],
+        row["gone"],
+        row["change"],
+        None if changed_at is None else changed_at.astimezone(UTC),
+    )
