@@ -1,7 +1,8 @@
 """Rows as documents and back.
 
 The key is `_id`: the value of a key of one column, which is not repeated in a field of its own; a document of the key's
-columns in key order for a key of several. The other columns are fields in row order, NULL as null.
+columns in key order for a key of several; generated for a table without key. The other columns are fields in row order,
+NULL as null.
 """
 
 from __future__ import annotations
@@ -45,9 +46,6 @@ class TableCodec:
         return () if self.composite else self.table.key
 
     def _check(self) -> None:
-        if not self.table.key:
-            detail = f"{self.table.table} has no key, so its documents would have no _id"
-            raise Halt(State.TABLE_UNSUPPORTED, detail, "give the source table a primary key")
         kinds = {column.name: column.type.kind for column in self.table.columns}
         for name in self._single:
             if kinds[name] in _NO_KEYS:

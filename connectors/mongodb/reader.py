@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from bson.timestamp import Timestamp
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
+from pymongo.errors import PyMongoError
 
-from connectors.base import Chunk, TableReader
+from connectors.base import Chunk, Scan, TableReader
 from connectors.mongodb.cluster import commit_of
 from connectors.mongodb.collections import collection_schema
 from connectors.mongodb.conn import PLAIN, RAW, Document
@@ -74,6 +77,12 @@ class MongoReader(TableReader):
                 rows += self._find(codec, {"_id": {"$in": identifiers[at : at + MAX_KEYS]}}, session, 0)
             return MongoChunk(rows, _horizon(session), True)
 
+    def scan(self, table: TableSchema, limit: int) -> Scan:
+        """See `TableReader.scan`. The server keeps a snapshot for minSnapshotHistoryWindowInSeconds (5 minutes); a scan
+        that takes longer ends in an error."""
+        self._tables.id(table)
+        return MongoScan(self._database, codec_of(table), self._where, limit)
+
     def count(self, table: TableSchema) -> int:
         with translated(self._where):
             return self._database[str(table.table)].estimated_document_count()
@@ -84,6 +93,30 @@ class MongoReader(TableReader):
         collection = self._database.get_collection(str(codec.table.table), codec_options=options)
         found = collection.find(where, session=session).sort("_id", 1).limit(limit)
         return [codec.row(document) for document in found]
+
+
+class MongoScan(Scan):
+    """A cursor in a snapshot session."""
+
+    def __init__(self, database: Database[Document], codec: Codec, where: str, limit: int) -> None:
+        self._codec = codec
+        self._where = where
+        self._limit = limit
+        options: Any = RAW if codec.nested else PLAIN
+        collection = database.get_collection(str(codec.table.table), codec_options=options)
+        with translated(where):
+            self._session = database.client.start_session(snapshot=True)
+            self._cursor = collection.find({}, session=self._session, batch_size=limit)
+
+    def chunk(self) -> Chunk:
+        with translated(self._where):
+            rows = [self._codec.row(document) for document in islice(self._cursor, self._limit)]
+            return MongoChunk(rows, _horizon(self._session), len(rows) < self._limit)
+
+    def close(self) -> None:
+        with suppress(PyMongoError):
+            self._cursor.close()
+            self._session.end_session()
 
 
 def _horizon(session: ClientSession) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from bson.objectid import ObjectId
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
@@ -96,6 +97,8 @@ class Tables:
         document = self._database[str(codec.table.table)].find_one({}, {"_id": 1})
         if document is None or codec.any_id:
             return
+        if not codec.table.key and not isinstance(document["_id"], ObjectId):
+            raise _mismatch(codec.table, "its documents' _id were not generated, so others wrote them")
         names = tuple(document["_id"]) if isinstance(document["_id"], dict) else ()
         if names != (codec.table.key if codec.composite else ()):
             raise _mismatch(codec.table, f"its documents' _id does not hold the key ({', '.join(codec.table.key)})")

@@ -16,10 +16,12 @@ import msgspec
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError, WriteError
 
+from connectors.mongodb.bags import identifiers_of
 from connectors.mongodb.conn import Document
 from connectors.mongodb.documents import Codec, codec_of
 from connectors.mongodb.errors import COLLECTION_UUID_MISMATCH, DUPLICATE_KEY, REJECTED, rejection
 from worker_sync.core.apply import Move, Step, TableWrites, Truncate
+from worker_sync.core.bags import BagWrites
 from worker_sync.core.change import Batch, Change, Op
 from worker_sync.core.errors import TargetRejected
 from worker_sync.core.schema import TableName, TableSchema
@@ -73,6 +75,8 @@ class Writer:
             else:
                 for writes in step.tables:
                     self._write_table(writes)
+                for bag in step.bags:
+                    self._write_bag(bag)
 
     def _write_table(self, writes: TableWrites) -> None:
         codec = codec_of(writes.table)
@@ -83,6 +87,12 @@ class Writer:
         fresh = self._fresh(writes)
         self._update(codec, writes, [row for key, row in writes.rows.items() if key not in fresh])
         self._insert(codec, list(fresh.values()))
+
+    def _write_bag(self, writes: BagWrites) -> None:
+        codec = codec_of(writes.table)
+        for identifiers in identifiers_of(self._run, codec, writes.deletes):
+            self._delete_by(codec, identifiers)
+        self._insert(codec, writes.inserts)
 
     def _fresh(self, writes: TableWrites) -> dict[Key, Row]:
         """The rows to insert."""
@@ -102,7 +112,9 @@ class Writer:
         self._send(codec.table, "insert", "documents", [codec.document(row) for row in rows], rows)
 
     def _delete(self, codec: Codec, keys: Iterable[Key]) -> None:
-        identifiers = [codec.identifier(key) for key in keys]
+        self._delete_by(codec, [codec.identifier(key) for key in keys])
+
+    def _delete_by(self, codec: Codec, identifiers: list[Any]) -> None:
         for at in range(0, len(identifiers), MAX_KEYS):
             some = identifiers[at : at + MAX_KEYS]
             where = {"_id": some[0] if len(some) == 1 else {"$in": some}}

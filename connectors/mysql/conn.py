@@ -208,8 +208,14 @@ def is_mariadb(connection: Connection) -> bool:
     return "mariadb" in server_info(connection).lower()
 
 
+def execute(cursor: pymysql.cursors.Cursor, sql: str) -> None:
+    """Run statements whose binary literals are `sql.binary`'s. Raises pymysql.Error."""
+    # The driver takes bytes as they are, whatever its type hints say; text it would encode without surrogate escapes.
+    cursor.execute(sql.encode("utf-8", "surrogateescape"))  # type: ignore[call-overload]
+
+
 def query(connection: Connection, sql: str) -> list[tuple[Any, ...]]:
     """Run one statement and fetch all of its rows. Raises pymysql.Error."""
     with connection.cursor() as cursor:
-        cursor.execute(sql)
+        execute(cursor, sql)
         return list(cursor.fetchall())

@@ -292,7 +292,7 @@ class Assembler:
             lambda: self._source.emit(markers.NUDGE, b""),
         )
         begin = max(mark.position.commit for mark in entry.layout.marks.values())
-        loader = Loader(pipeline, fetcher, must_see, begin)
+        loader = self._stack.enter_context(Loader(pipeline, fetcher, must_see, begin))
         for mark in entry.inherited:
             for lane in pipeline.lanes:
                 lane.inherit(mark)

@@ -30,20 +30,12 @@ def choose_tables(
     settings: Settings, source: Source, pipelines: Sequence[Pipeline], records: Mapping[str, Records]
 ) -> dict[str, list[Selected]]:
     """The tables of each pipeline; `records` are what is known of those that it carried before. Raises ConfigError for
-    names that match nothing, Halt for tables without a key."""
+    names that match nothing."""
     tables = source.tables()
-    chosen = {
+    return {
         pipeline.name: chosen_of(pipeline, settings.select(pipeline, tables), records[pipeline.name])
         for pipeline in pipelines
     }
-    keyless = sorted({str(s.source.table) for selected in chosen.values() for s in selected if not s.source.key})
-    if keyless:
-        raise Halt(
-            State.TABLE_UNSUPPORTED,
-            f"{', '.join(keyless)} has no key that identifies its rows",
-            "ALTER TABLE ... ADD PRIMARY KEY, or name the other tables in the pipeline, then start again",
-        )
-    return chosen
 
 
 def chosen_of(pipeline: Pipeline, selected: Sequence[Selected], records: Records) -> list[Selected]:
