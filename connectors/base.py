@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from worker_sync.core.change import Batch, Piece, Progress, TransactionInfo
+from worker_sync.core.errors import Halt, State
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key, Row
@@ -41,9 +42,10 @@ class StreamStatus:
     """State of a source's stream on its server.
 
     `exists`: the slot (or its like) is there. `lost`: why the server can't serve it any more, empty when it can.
-    `confirmed`: up to where the server knows that we are done; it may drop its log before that. `head`: the newest
-    position of the server's log. `retained_bytes`: log that the server keeps for us, None where unknown.
-    `active`: a process is reading it now.
+    `confirmed`: up to where the server knows that we are done; it may drop its log before that. It is empty where a
+    server keeps no such thing: then only the control store knows, and `open_stream` finds out whether the log is still
+    there, from wherever it is asked to start. `head`: the newest position of the server's log. `retained_bytes`: log
+    that the server keeps for us, None where unknown. `active`: a process is reading it now.
     """
 
     exists: bool
@@ -119,6 +121,17 @@ class Closeable(ABC):
         self.close()
 
 
+class Scan(Closeable):
+    """All rows of one table as one snapshot saw them, in any order, for tables without a key.
+
+    Holds the snapshot, and what it takes for that, until it is closed. Bounded memory however large the table is."""
+
+    @abstractmethod
+    def chunk(self) -> Chunk:
+        """The next rows. All chunks of a scan have the same `horizon` and see the same transactions; the one with
+        `done`, which may be empty, is the last."""
+
+
 class TableReader(Closeable):
     """Reads current rows as canonical values, over one connection of its own. Used by one thread at a time."""
 
@@ -135,6 +148,11 @@ class TableReader(Closeable):
     @abstractmethod
     def rows(self, table: TableSchema, keys: Sequence[Key]) -> Chunk:
         """The rows that have one of these keys, in any order; missing ones are left out; `done` is True."""
+
+    def scan(self, table: TableSchema, limit: int) -> Scan:
+        """Begin to read all rows of a table without a key, up to `limit` at a time, over a connection of its own, so
+        that other methods may be called meanwhile. An engine that has no such tables leaves this as it is."""
+        raise Halt(State.TABLE_UNSUPPORTED, f"{table.table} has no key", "give the table a primary key")
 
     @abstractmethod
     def count(self, table: TableSchema) -> int:
@@ -164,7 +182,9 @@ class Stream(Closeable):
     @abstractmethod
     def confirm(self, commit: str) -> None:
         """Tell the server that all transactions up to `commit` (a delivered Piece's or a Progress') are applied
-        everywhere. Never goes back. May be delayed, must not be lost before `close`."""
+        everywhere. Never goes back. May be delayed, must not be lost before `close`. A server that remembers no
+        confirmations is told nothing: the checkpoint in the control store is all that says how far the stream is, and
+        it may start at any position that the server still has."""
 
 
 class Source(Closeable):
@@ -186,7 +206,7 @@ class Source(Closeable):
     @abstractmethod
     def tables(self) -> list[TableSchema]:
         """All user tables, in name order; Worker-Sync's own are left out. Tables without a usable key have an empty
-        `key`."""
+        `key`; one that `create_stream` will give a key by what it changes has that key."""
 
     def fingerprint(self) -> str:
         """A text that is another one whenever `tables` has another answer. Asked every few seconds: must be cheap."""
@@ -200,15 +220,21 @@ class Source(Closeable):
     def create_stream(self, tables: Sequence[TableName]) -> Position:
         """Create or extend the server side of the stream so that it delivers changes of exactly these tables from
         the returned position on. Idempotent; an existing, healthy stream keeps its position. A Halt names what is in
-        the way."""
+        the way.
+
+        Changes of a table without a key must come with whole old rows; what has to be changed in the database for that
+        is changed here, before it can do the application harm, and put back by `drop_stream`. A table for which it
+        can't be is refused by Halt(table-unsupported)."""
 
     @abstractmethod
     def drop_stream(self) -> None:
         """Remove the server side of the stream; no error when there is none."""
 
     @abstractmethod
-    def stream_status(self) -> StreamStatus:
-        """The state of the stream on the server, asked now."""
+    def stream_status(self, confirmed: str = "") -> StreamStatus:
+        """The state of the stream on the server, asked now. `confirmed` is what was confirmed last as far as the
+        caller knows: where the server does not remember it, `lost` and `retained_bytes` are those of a reader that
+        stands there (empty: where the stream began)."""
 
     @abstractmethod
     def cut_off(self) -> None:
@@ -284,6 +310,9 @@ class Sink(Closeable):
         """Apply the batch by the rule of `worker_sync.core.apply`, in one transaction with its watermark, snapshot
         progress and counters; returns an `Outcome`. `EARLY` and `STALE` change nothing. All or nothing at any
         point of failure; a redelivered batch changes nothing. A shard that was never fenced answers `EARLY`.
+
+        A table without a key is a bag of rows (`worker_sync.core.bags`): inserts add rows, equal ones too; of the
+        `deletes` of a fold each takes exactly one equal row away, and is refused where there is none.
 
         A batch with an `alteration` gives the target's table the columns of `after`: what is done already is left
         alone, so that it may be done again after a crash; added columns are nullable, those that only the target has

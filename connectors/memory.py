@@ -26,6 +26,7 @@ from connectors.memory_reader import MemoryReader
 from connectors.memory_store import NOTHING, Entry, MemoryDatabase, MemoryTransaction, Slot, Table, now
 from worker_sync.core.alteration import Alteration, altered_columns
 from worker_sync.core.apply import Move, Step, TableWrites, Truncate, Verdict, changes_beyond, decide, fold
+from worker_sync.core.bags import BagWrites
 from worker_sync.core.change import Batch, Piece, Progress
 from worker_sync.core.errors import Fenced, Halt, State, TargetRejected, Transient
 from worker_sync.core.position import Position
@@ -125,7 +126,7 @@ class MemorySource(Source):
         table = self._database.tables.get(name)
         if table is None:
             return Finding(check, False, "is not there", f"create table {name}")
-        return Finding(check, bool(table.schema.key), "has a key" if table.schema.key else "has no key", "add a key")
+        return Finding(check, True, "has a key" if table.schema.key else "has no key")
 
     def create_stream(self, tables: Sequence[TableName]) -> Position:
         with self._database.changed:
@@ -144,7 +145,7 @@ class MemorySource(Source):
                 slot.lost = "the stream was dropped"
                 self._database.changed.notify_all()
 
-    def stream_status(self) -> StreamStatus:
+    def stream_status(self, confirmed: str = "") -> StreamStatus:
         database = self._database
         with database.changed:
             slot = database.slots.get(self._name)
@@ -196,7 +197,7 @@ class MemorySink(Sink):
         return self._database.identity
 
     def preflight(self, tables: Sequence[TableSchema]) -> list[Finding]:
-        return [Finding(f"table {table.table}", bool(table.key), "has a key" if table.key else "") for table in tables]
+        return [Finding(f"table {table.table}", True, "has a key" if table.key else "has no key") for table in tables]
 
     def prepare(self) -> None:
         """There is a place for watermarks already."""
@@ -210,8 +211,6 @@ class MemorySink(Sink):
             if table.table in self._database.tables:
                 self._target(table)
                 return False
-            if not table.key:
-                raise Halt(State.TABLE_UNSUPPORTED, f"{table.table} has no key", "give the source table a key")
             self._database.create_table(table)
             return True
 
@@ -283,6 +282,8 @@ class MemorySink(Sink):
         else:
             for writes in step.tables:
                 self._write(transaction, writes)
+            for bag in step.bags:
+                self._write_bag(transaction, bag)
 
     def _shaped(self, schema: TableSchema) -> tuple[Table, Callable[[Row], Row], Callable[[Key], Key]]:
         """The target, and what puts a row and a key of the batch into its columns' order."""
@@ -319,10 +320,22 @@ class MemorySink(Sink):
             if transaction.row(name, key) is not None:
                 transaction.update(name, key, row)
             elif is_complete(source_row):
-                # Columns that only the target has.
-                transaction.insert(name, tuple(None if value is UNCHANGED else value for value in row))
+                transaction.insert(name, _filled(row))
             elif not writes.loading:
                 raise TargetRejected(f"{name}: there is no row with key {key}")
+
+    def _write_bag(self, transaction: MemoryTransaction, writes: BagWrites) -> None:
+        target, shape, _ = self._shaped(writes.table)
+        name = target.schema.table
+        for row in writes.deletes:
+            transaction.replace_equal(name, _filled(shape(row)), None)
+        for row in writes.inserts:
+            transaction.insert(name, _filled(shape(row)))
+
+
+def _filled(row: Row) -> Row:
+    """The row with NULL in the columns that only the target has."""
+    return tuple(None if value is UNCHANGED else value for value in row)
 
 
 def _advanced(mark: Mark, batch: Batch, changes: int) -> Mark:

@@ -18,10 +18,12 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import ClassVar, Final
 from urllib.parse import urlsplit
 
 from connectors.base import Mark
+from worker_sync.core.bags import exact
 from worker_sync.core.change import Change, Message, Op, TransactionInfo
 from worker_sync.core.errors import ConfigError, Halt, State, TargetRejected
 from worker_sync.core.schema import TableName, TableSchema
@@ -36,13 +38,20 @@ class Table:
     schema: TableSchema
     id: int
     unique: tuple[tuple[str, ...], ...] = ()
+    #: By key; those of a table without key by numbers that nobody else sees.
     rows: dict[Key, Row] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=count)
 
     def indexes(self, names: Iterable[str]) -> list[int]:
         return [self.schema.column_names.index(name) for name in names]
 
     def key_of(self, row: Row) -> Key:
         return tuple(row[index] for index in self.schema.key_indexes)
+
+    def find_equal(self, row: Row) -> Key | None:
+        """Where a row stands that equals `row`, for a table without key."""
+        wanted = exact(row)
+        return next((place for place, found in self.rows.items() if exact(found) == wanted), None)
 
 
 @dataclass(slots=True)
@@ -93,7 +102,7 @@ class MemoryTransaction:
     def insert(self, name: TableName, row: Row) -> None:
         """Raises TargetRejected when a row with this key is there."""
         table = self._table(name)
-        key = table.key_of(row)
+        key = table.key_of(row) if table.schema.key else (next(table.numbers),)
         if key in table.rows:
             raise TargetRejected(f"{name}: a row with key {key} exists")
         table.rows[key] = row
@@ -120,6 +129,21 @@ class MemoryTransaction:
         before = table.rows.pop(key, None)
         if before is not None:
             self._log(table, Op.DELETE, key, before, None)
+
+    def replace_equal(self, name: TableName, before: Row, after: Row | None) -> None:
+        """In a table without key give a row that equals `before` the values of `after`, or delete it.
+
+        Raises TargetRejected when there is no such row."""
+        table = self._table(name)
+        place = table.find_equal(before)
+        if place is None:
+            raise TargetRejected(f"{name}: a row to delete or replace is not there")
+        if after is None:
+            del table.rows[place]
+            self._log(table, Op.DELETE, (), before, None)
+        else:
+            table.rows[place] = after
+            self._log(table, Op.UPDATE, None, before, after)
 
     def truncate(self, name: TableName) -> None:
         table = self._table(name)

@@ -109,9 +109,11 @@ class Applier:
         database = self._database
 
         def run(table: TableSchema, command: Document) -> Document:
-            command["collectionUUID"] = self._tables.id(table)
+            more = "getMore" in command
+            if not more:
+                command["collectionUUID"] = self._tables.id(table)
             try:
-                options: Any = RAW if "find" in command else PLAIN
+                options: Any = RAW if more or "find" in command else PLAIN
                 return database.command(command, session=session, codec_options=options)
             except DocumentTooLarge:
                 raise TargetRejected(f"{table.table}: a document is larger than MongoDB's 16 MB") from None

@@ -54,6 +54,9 @@ class Writing:
             elif isinstance(step, Move):
                 self._move(step)
             else:
+                for bag in step.bags:
+                    # Refuses them: rows can't be found without a key here.
+                    self._session.table(bag.table)
                 for writes in step.tables:
                     self._write(self._session.table(writes.table), writes)
 

@@ -17,7 +17,7 @@ ENGINE: Final = "postgresql"
 OWN_SCHEMA: Final = "worker_sync"
 
 _RELATIONS_SQL: Final = """
-SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relreplident::text, c.relpersistence::text
+SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relreplident::text, c.relpersistence::text, c.relhassubclass
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND {where}
 ORDER BY n.nspname, c.relname
@@ -81,11 +81,15 @@ class _Index(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table in the catalog. `identity` is its replica identity (d, f, i or n), `permanent` False when unlogged."""
+    """A table in the catalog. `identity` is its replica identity (d, f, i or n), `permanent` False when unlogged,
+    `parent` True when other tables inherit from it or are its partitions. A table whose default identity is nothing has
+    the key in `schema` that it will have with the identity FULL (`needs_full`), which may be none."""
 
     oid: int
     identity: str
     permanent: bool
+    parent: bool
+    needs_full: bool
     schema: TableSchema
 
     @property
@@ -95,7 +99,10 @@ class Relation:
             return "it is unlogged, so its changes are not in the log"
         if self.identity == "n":
             return "its replica identity is NOTHING"
-        return "" if self.schema.key else "it has no primary key"
+        if self.parent and (self.needs_full or not self.schema.key):
+            # A partition that is made later would not have the identity, and refuse its owner's updates.
+            return "it has no primary key, and partitions or heirs"
+        return "" if self.schema.key or self.needs_full or self.identity == "f" else "it has no primary key"
 
     @property
     def remedy(self) -> str:
@@ -105,6 +112,10 @@ class Relation:
         if self.identity == "n":
             return f"ALTER TABLE {quoted(self.schema.table)} REPLICA IDENTITY DEFAULT"
         return no_key_remedy(self.schema.table)
+
+
+def full_remedy(table: TableName) -> str:
+    return f"ALTER TABLE {quoted(table)} REPLICA IDENTITY FULL"
 
 
 def no_key_remedy(table: TableName) -> str:
@@ -147,15 +158,15 @@ def _load(conn: Connection[TupleRow], where: str, parameters: Sequence[object]) 
     columns = _columns(conn, oids)
     indexes = _indexes(conn, oids)
     types = load_types(conn, (column.type for rows in columns.values() for column in rows))
-    return [
-        Relation(
-            oid,
-            identity,
-            persistence == "p",
-            _schema(oid, TableName(namespace, name), columns[oid], key_of(identity, indexes[oid]), types),
-        )
-        for oid, namespace, name, identity, persistence in heads
-    ]
+    relations = []
+    for oid, namespace, name, identity, persistence, parent in heads:
+        key = key_of(identity, indexes[oid])
+        needs_full = identity == "d" and not key
+        if needs_full:
+            key = key_of("f", indexes[oid])
+        schema = _schema(oid, TableName(namespace, name), columns[oid], key, types)
+        relations.append(Relation(oid, identity, persistence == "p", parent, needs_full, schema))
+    return relations
 
 
 def _columns(conn: Connection[TupleRow], oids: list[int]) -> dict[int, list[_ColumnRow]]:

@@ -65,7 +65,7 @@ def _table(connection: Connection[Any], table: TableSchema) -> Finding:
     check = f"table {table.table}"
     target = load_target(connection, table.table)
     if target is None:
-        return Finding(check, True, "will be created" if table.key else "has no key", "")
+        return Finding(check, True, "will be created")
     try:
         TableSql(table, target)
     except Halt as halt:

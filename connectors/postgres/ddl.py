@@ -78,8 +78,6 @@ def create_table(connection: Connection[Any], table: TableSchema) -> bool:
         if target is not None:
             TableSql(table, target)
             return False
-        if not table.key:
-            raise Halt(State.TABLE_UNSUPPORTED, f"{table.table} has no key", "give the source table a primary key")
         _ensure_schema(connection, table.table.namespace)
         for column in table.columns:
             ensure_type(connection, table, column.type)
@@ -98,8 +96,9 @@ def _create(table: TableSchema) -> str:
         f"{quote(column.name)} {type_name(column.type, table.engine)}{'' if column.nullable else ' NOT NULL'}"
         for column in table.columns
     ]
-    key = ", ".join(map(quote, table.key))
-    return f"CREATE TABLE {quote_table(table.table)} ({', '.join(columns)}, PRIMARY KEY ({key}))"
+    if table.key:
+        columns.append(f"PRIMARY KEY ({', '.join(map(quote, table.key))})")
+    return f"CREATE TABLE {quote_table(table.table)} ({', '.join(columns)})"
 
 
 def ensure_type(connection: Connection[Any], table: TableSchema, type_: Type) -> None:

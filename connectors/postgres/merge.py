@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from connectors.postgres.render import parameters
 from connectors.postgres.statements import TableSql, gap_of
 from worker_sync.core.apply import Move, Step, TableWrites, Truncate, Writes
+from worker_sync.core.bags import BagWrites
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key, Row
 
@@ -82,7 +83,8 @@ class Work:
 def compile_steps(steps: Sequence[Step], inserted: set[TableName], workspace: Workspace, manner: Manner) -> Work:
     """The work that `steps` come to. `inserted` names the tables of the batch that saw nothing but inserts."""
     # A copy into the target goes out before all statements.
-    alone = len(steps) == 1 and isinstance(steps[0], Writes) and (workspace.silent or len(steps[0].tables) == 1)
+    first = steps[0] if len(steps) == 1 else None
+    alone = isinstance(first, Writes) and (workspace.silent or len(first.tables) + len(first.bags) == 1)
     fresh = inserted if alone and manner is Manner.INSERT else set()
     compiler = _Compiler(workspace, fresh, manner is Manner.REWRITE)
     for kind, group in groupby(steps, key=type):
@@ -156,12 +158,16 @@ class _Compiler:
         return table.replaces or (self._rewrite and harmless)
 
     def write(self, step: Writes) -> None:
-        pending = {id(writes): (self._space.table(writes.table), writes) for writes in step.tables}
-        ordered = list(pending.values())
+        every: list[TableWrites | BagWrites] = [*step.bags, *step.tables]
+        ordered = [(self._space.table(writes.table), writes) for writes in every]
         if not self._space.silent and len(ordered) > 1:
             ordered = self._by_foreign_keys(ordered)
         inserts: list[Callable[[], None]] = []
         for table, writes in ordered:
+            if isinstance(writes, BagWrites):
+                self._take_from_bag(table, writes.deletes)
+                inserts.append(lambda table=table, writes=writes: self._put_into_bag(table, writes))  # type: ignore[misc]
+                continue
             rows = _by_gap(writes)
             if rows and self._replaces(table):
                 inserts.extend(self._take_out(table, rows, writes.loading))
@@ -171,7 +177,28 @@ class _Compiler:
         for insert in reversed(inserts):
             insert()
 
-    def _by_foreign_keys(self, ordered: list[tuple[TableSql, TableWrites]]) -> list[tuple[TableSql, TableWrites]]:
+    def _take_from_bag(self, table: TableSql, rows: list[Row]) -> None:
+        if not rows:
+            return
+        staging = self._load(table, table.names(), _values(table, (), rows), all_columns=True)
+        # The text of a row has no index to look it up in.
+        self._add(table, "SET LOCAL enable_hashjoin = on")
+        self._add(table, table.delete_bag(staging), expected=len(rows))
+        self._add(table, "SET LOCAL enable_hashjoin = off")
+
+    def _put_into_bag(self, table: TableSql, writes: BagWrites) -> None:
+        rows = _values(table, (), writes.inserts)
+        if len(rows) < STAGE_FROM:
+            for row in rows:
+                self._add(table, table.insert, row)
+        elif table.schema.table in self._fresh:
+            self.work.loads.append(Load(table.copy_into(table.table, table.names()), rows))
+        else:
+            self._add(table, table.insert_staged(self._load(table, table.names(), rows, all_columns=True)))
+
+    def _by_foreign_keys(
+        self, ordered: list[tuple[TableSql, TableWrites | BagWrites]]
+    ) -> list[tuple[TableSql, TableWrites | BagWrites]]:
         rank = {id(table): place for place, table in enumerate(_children_first(table for table, _ in ordered))}
         return sorted(ordered, key=lambda pair: rank.get(id(pair[0]), len(rank)))
 

@@ -234,6 +234,8 @@ class Decoder:
         oid, tag = _TAGGED(data, 1)
         table = self._tables[oid]
         if tag == _NEW:
+            if not table.key:
+                raise Malformed
             row, end = _row(table, data, 6)
             key = before = None
         else:
@@ -252,7 +254,7 @@ class Decoder:
         oid, tag = _TAGGED(data, 1)
         table = self._tables[oid]
         old, end = _row(table, data, 6)
-        if tag not in (_KEY, _OLD) or end != len(data):
+        if tag not in (_KEY, _OLD) or end != len(data) or (tag == _KEY and not table.key):
             raise Malformed
         key = tuple([old[index] for index in table.key])
         self._add("d", table.id, key, old if tag == _OLD else None, None)

@@ -173,11 +173,16 @@ def _table(server: _Server, relation: catalog.Relation, user: str) -> Iterator[F
     fix = "" if owns else f"ALTER TABLE {name} OWNER TO {user}, or grant the owner's role to {user}"
     yield Finding(f"owner {table}", owns, "may be published" if owns else "only its owner may publish it", fix)
     ok = not relation.obstacle
-    detail = f"key ({', '.join(relation.schema.key)})" if ok else relation.obstacle
-    yield Finding(f"key {table}", ok, detail, "" if ok else relation.remedy)
+    yield Finding(f"key {table}", ok, _key(relation) if ok else relation.obstacle, "" if ok else relation.remedy)
     hidden = server.value("SELECT row_security_active(%s::oid)", relation.oid)
     fix = f"ALTER ROLE {user} BYPASSRLS" if hidden else ""
     yield Finding(f"row security {table}", not hidden, "hides rows" if hidden else "hides nothing", fix)
+
+
+def _key(relation: catalog.Relation) -> str:
+    key = relation.schema.key
+    detail = f"key ({', '.join(key)})" if key else "no key: rows are told apart by all their columns"
+    return f"{detail}; init sets REPLICA IDENTITY FULL" if relation.needs_full else detail
 
 
 _CHECKS: Final[dict[str, _Check]] = {

@@ -11,7 +11,7 @@ from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 from psycopg.types.string import TextLoader
 
-from connectors.base import Chunk, TableReader
+from connectors.base import Chunk, Scan, TableReader
 from connectors.postgres import catalog
 from connectors.postgres.conn import READ_SETTINGS, connect, redact
 from connectors.postgres.errors import translated
@@ -46,6 +46,10 @@ class PostgresChunk(Chunk):
         self._xmin = xmin
         self._xmax = xmax
         self._running = running
+
+    def beside(self) -> PostgresChunk:
+        """An empty chunk of the same snapshot."""
+        return PostgresChunk(self._xmin, self._xmax, self._running, self.horizon)
 
     def sees(self, info: TransactionInfo) -> bool:
         """See `Chunk.sees`. The log has the low 32 bits of a transaction id: of the ids that end so, the nearest to
@@ -90,6 +94,11 @@ class PostgresReader(TableReader):
         with translated(f"{self._where} {table.table}"):
             return self._read(table, queries)
 
+    def scan(self, table: TableSchema, limit: int) -> Scan:
+        """See `TableReader.scan`. The snapshot keeps VACUUM from removing what it can still see."""
+        with translated(f"{self._where} {table.table}"):
+            return PostgresScan(connect(self._url, READ_SETTINGS), self._where, table, limit)
+
     def count(self, table: TableSchema) -> int:
         """The planner's estimate, which needs no statistics to be there and knows partitions."""
         query = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {}").format(_name(table.table))
@@ -122,6 +131,35 @@ class PostgresReader(TableReader):
                 found = self._texts.execute(query, parameters).fetchall()
                 chunk.rows.extend(_converted(table, convert, found))
         return chunk
+
+
+class PostgresScan(Scan):
+    """A cursor on the server, in a transaction that stays open. Takes over the connection."""
+
+    def __init__(self, conn: Connection[TupleRow], where: str, table: TableSchema, limit: int) -> None:
+        self._conn = conn
+        self._where = f"{where} {table.table}"
+        self._table = table
+        self._limit = limit
+        try:
+            conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            self._snapshot = _snapshot(conn)
+            conn.execute(sql.SQL("DECLARE rows NO SCROLL CURSOR FOR {}").format(_select(table)))
+            self._texts = _text_cursor(conn)
+        except BaseException:
+            conn.close()
+            raise
+
+    def chunk(self) -> Chunk:
+        chunk = self._snapshot.beside()
+        with translated(self._where):
+            found = self._texts.execute(f"FETCH FORWARD {self._limit} FROM rows").fetchall()
+        chunk.rows = _converted(self._table, converters(self._table), found)
+        chunk.done = len(found) < self._limit
+        return chunk
+
+    def close(self) -> None:
+        self._conn.close()
 
 
 def _snapshot(conn: Connection[TupleRow]) -> PostgresChunk:

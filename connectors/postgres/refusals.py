@@ -27,9 +27,14 @@ def is_transient(error: psycopg.Error | WorkerSyncError) -> bool:
 
 
 def check_count(statement: Statement, count: int) -> None:
-    """Raises TargetRejected when a partial update did not find its row."""
+    """Raises TargetRejected when a partial update, or a delete from a table without key, did not find its row."""
     if count == statement.expected:
         return
+    if not statement.table.schema.key:
+        missing = (statement.expected or 0) - count
+        raise TargetRejected(
+            f"{statement.table.target.name}: {missing} of {statement.expected} rows to delete or replace are not there"
+        )
     key = "" if statement.key is None else f" with key {_shown(statement.key)}"
     raise TargetRejected(
         f"{statement.table.target.name}: an update without all columns found {count} of {statement.expected} rows{key}"

@@ -67,13 +67,13 @@ class Relations:
 
 
 def _key(relation: Relation, known: catalog.Relation | None) -> tuple[str, ...]:
-    """The key's columns, in the order of the key's index where the catalog still has it."""
+    """The key's columns, in the order of the key's index where the catalog still has it. With the identity FULL a table
+    may have none: then a row stands for itself."""
     in_catalog = known.schema.key if known else ()
     names = {column.name for column in relation.columns}
     if relation.identity == "f":
-        if in_catalog and names.issuperset(in_catalog):
-            return in_catalog
-    elif relation.identity != "n":
+        return in_catalog if names.issuperset(in_catalog) else ()
+    if relation.identity != "n":
         flagged = tuple(column.name for column in relation.columns if column.identity)
         if flagged:
             return in_catalog if set(in_catalog) == set(flagged) else flagged

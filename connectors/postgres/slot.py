@@ -15,7 +15,7 @@ from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
 from connectors.base import StreamStatus
-from connectors.postgres import catalog
+from connectors.postgres import catalog, identity
 from connectors.postgres.errors import one_line
 from connectors.postgres.pgoutput import format_lsn
 from worker_sync.core.errors import Halt, State, Transient
@@ -145,10 +145,10 @@ def set_up(conn: Connection[TupleRow], name: str, tables: Sequence[TableName]) -
         require_publication(conn, name)
     created = _publish(conn, name, tables)
     if not found.exists:
-        _create_slot(conn, name, drop_publication=created)
+        _create_slot(conn, name, drop_publication=created and not identity.changed(conn, name))
         _mark(conn, name, _SETTLED)
         found = status(conn, name)
-    elif _comment(conn, name) == _SETTLING:
+    elif identity.state(conn, name) == _SETTLING:
         _await_older_writers(conn, name)
         _mark(conn, name, _SETTLED)
     return found.confirmed
@@ -173,10 +173,10 @@ def _publish(conn: Connection[TupleRow], name: str, tables: Sequence[TableName])
     """Make the publication hold exactly the tables; True when it is new."""
     publication = sql.Identifier(name)
     options = sql.SQL("(publish = 'insert, update, delete, truncate', publish_via_partition_root = true)")
-    if not _has_publication(conn, name):
-        target = sql.SQL("FOR TABLE {}").format(_names(tables)) if tables else sql.SQL("")
-        conn.execute(sql.SQL("CREATE PUBLICATION {} {} WITH {}").format(publication, target, options))
-        return True
+    created = not _has_publication(conn, name)
+    if created:
+        conn.execute(sql.SQL("CREATE PUBLICATION {} WITH {}").format(publication, options))
+    identity.make_full(conn, name, tables)
     present = _published(conn, name)
     if present != set(tables):
         with conn.transaction():
@@ -185,7 +185,8 @@ def _publish(conn: Connection[TupleRow], name: str, tables: Sequence[TableName])
             verb, listed = ("SET", tables) if tables else ("DROP", sorted(present))
             conn.execute(sql.SQL("ALTER PUBLICATION {} {} TABLE {}").format(publication, sql.SQL(verb), _names(listed)))
     conn.execute(sql.SQL("ALTER PUBLICATION {} SET {}").format(publication, options))
-    return False
+    identity.put_back(conn, name, tables)
+    return created
 
 
 def _published(conn: Connection[TupleRow], name: str) -> set[TableName]:
@@ -201,15 +202,8 @@ def _names(tables: Sequence[TableName]) -> sql.Composed:
     return sql.SQL(", ").join(sql.Identifier(table.namespace, table.name) for table in tables)
 
 
-def _mark(conn: Connection[TupleRow], name: str, comment: str) -> None:
-    conn.execute(sql.SQL("COMMENT ON PUBLICATION {} IS {}").format(sql.Identifier(name), sql.Literal(comment)))
-
-
-def _comment(conn: Connection[TupleRow], name: str) -> str:
-    row = conn.execute(
-        "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = %s", (name,)
-    ).fetchone()
-    return (row[0] or "") if row else ""
+def _mark(conn: Connection[TupleRow], name: str, state: str) -> None:
+    identity.set_comment(conn, name, state, identity.changed(conn, name))
 
 
 def _create_slot(conn: Connection[TupleRow], name: str, *, drop_publication: bool) -> None:
@@ -259,10 +253,16 @@ def _older_transactions(name: str) -> Transient:
 
 
 def tear_down(conn: Connection[TupleRow], name: str) -> None:
-    """Drop slot and publication. Raises Transient while another process reads the slot."""
+    """Drop slot and publication, and put back what was changed for them. Raises Transient while another process reads
+    the slot."""
     found = status(conn, name)
     if found.active:
         raise Transient(f"replication slot {name} is being read by another process: stop that capture first")
     if found.exists:
         conn.execute("SELECT pg_drop_replication_slot(%s)", (name,))
-    conn.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(name)))
+    if _has_publication(conn, name):
+        # In this order: without the identity a published table refuses its owner's updates.
+        if present := sorted(_published(conn, name)):
+            conn.execute(sql.SQL("ALTER PUBLICATION {} DROP TABLE {}").format(sql.Identifier(name), _names(present)))
+        identity.put_back(conn, name, ())
+        conn.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))

@@ -62,7 +62,7 @@ class TableSql:
         self.has_identity = any(column.always for column in columns)
         key = frozenset(schema.key)
         #: An upsert can't replace rows here: there is no arbiter, or a column that no UPDATE may set.
-        self.replaces = not target.unique[key] or any(c.always and c.name not in key for c in columns)
+        self.replaces = bool(key) and (not target.unique[key] or any(c.always and c.name not in key for c in columns))
         #: A key that no UPDATE may set.
         self.fixed_key = any(target.columns[name].always for name in schema.key)
 
@@ -123,8 +123,13 @@ class TableSql:
     @cached_property
     def upsert(self) -> str:
         """Parameters: a complete row."""
+        return f"{self.insert} {self._on_conflict}"
+
+    @cached_property
+    def insert(self) -> str:
+        """Parameters: a complete row."""
         numbers = ", ".join(f"${number}" for number in range(1, len(self.writable) + 1))
-        return f"{self._into} VALUES ({numbers}) {self._on_conflict}"
+        return f"{self._into} VALUES ({numbers})"
 
     @cached_property
     def delete(self) -> str:
@@ -222,6 +227,22 @@ class TableSql:
         exists = f"EXISTS (SELECT FROM {self.table} AS t WHERE {self._same_row('s')})"
         return f"DELETE FROM {staging} AS s WHERE NOT {exists}"
 
+    # Bags: rows without a key are found by the text of all their columns, which is exact for every type, also for
+    # those that have no equality.
+
+    def delete_bag(self, staging: str) -> str:
+        """Delete as many equal rows as are staged. The subquery numbers equal rows of the table, so that of three
+        that are alike one staged row takes one."""
+        wanted, there = (f"ROW({', '.join(f'{t}.{quote(n)}' for n in self.names())})::text" for t in ("s", "t"))
+        return (
+            f"WITH wanted AS MATERIALIZED (SELECT {wanted} AS row, count(*) AS copies FROM {staging} AS s GROUP BY 1), "
+            f"found AS MATERIALIZED (SELECT t.tableoid AS part, t.ctid AS place, w.copies, "
+            f"row_number() OVER (PARTITION BY w.row) AS number "
+            f"FROM {self.table} AS t JOIN wanted AS w ON {there} = w.row) "
+            f"DELETE FROM {self.table} AS t USING found AS f "
+            f"WHERE t.ctid = f.place AND t.tableoid = f.part AND f.number <= f.copies"
+        )
+
 
 def gap_of(row: Row) -> tuple[int, ...]:
     """The indexes of a row's UNCHANGED columns."""
@@ -232,8 +253,6 @@ def gap_of(row: Row) -> tuple[int, ...]:
 
 def _check(schema: TableSchema, target: TargetTable) -> None:
     name = quote_table(target.name)
-    if not schema.key:
-        raise Halt(State.TABLE_UNSUPPORTED, f"{schema.table} has no key", "give the source table a primary key")
     for column in schema.columns:
         if column.name not in target.columns:
             raise Halt(
@@ -241,7 +260,7 @@ def _check(schema: TableSchema, target: TargetTable) -> None:
                 f"target table {target.name} has no column {column.name}",
                 f"ALTER TABLE {name} ADD COLUMN {quote(column.name)} {column.type.native or column.type.kind}",
             )
-    if not target.can_identify(schema.key):
+    if schema.key and not target.can_identify(schema.key):
         key = ", ".join(map(quote, schema.key))
         raise Halt(
             State.SCHEMA_MISMATCH,

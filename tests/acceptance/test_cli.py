@@ -195,10 +195,10 @@ def test_check_and_init_are_repeatable(config: Path, target_db: str) -> None:
 
 
 def test_init_creates_nothing_when_a_check_fails(config: Path, source_db: str, target_db: str, control_db: str) -> None:
-    run(source_db, "CREATE TABLE keyless (a int)")
+    run(source_db, "CREATE TABLE nameless (a int); ALTER TABLE nameless REPLICA IDENTITY NOTHING")
     done = worker_sync("init", config=config)
     assert done.code == 1
-    assert "keyless" in done.out
+    assert "nameless" in done.out
     assert "Nothing was created" in done.out
     assert run(control_db, "SELECT to_regclass('worker_sync_control.migrations')") == [(None,)]
     assert run(target_db, "SELECT to_regclass('public.orders')") == [(None,)]

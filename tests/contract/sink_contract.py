@@ -10,7 +10,8 @@ import pytest
 from connectors.base import Outcome, Sink, SnapshotState
 from tests.contract.naive import apply_naively
 from tests.contract.sink_alterations import SinkAlterationContract
-from tests.contract.sink_data import BYTES, MANY, SinkDataContract
+from tests.contract.sink_bags import SinkBagContract
+from tests.contract.sink_data import BYTES, MANY
 from tests.contract.sink_target import (
     IDENTITY,
     PIPELINE,
@@ -38,7 +39,7 @@ from worker_sync.core.schema import Column, TableSchema
 from worker_sync.core.values import UNCHANGED, Key, Row
 
 
-class SinkContract(SinkDataContract, SinkAlterationContract):
+class SinkContract(SinkBagContract, SinkAlterationContract):
     # The apply rule.
 
     def test_a_batch_is_applied_with_its_watermark(self, sink: Sink, table: TableSchema) -> None:

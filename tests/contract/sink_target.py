@@ -31,6 +31,8 @@ class SinkTarget(ABC):
     has_columns: ClassVar[bool] = True
     #: The target can have unique constraints beside the key, checked against the state after a transaction.
     has_unique: ClassVar[bool] = True
+    #: The engine can write tables without a key.
+    has_bags: ClassVar[bool] = True
     #: Kinds that are left out of the round trip of extreme values, with a reason beside it.
     without_kinds: ClassVar[frozenset[Kind]] = frozenset()
 

@@ -277,9 +277,12 @@ def test_odd_names_of_tables_and_columns_are_no_obstacle(db: Database) -> None:
 @pytest.mark.parametrize(
     ("definition", "reason"),
     [
-        ("CREATE TABLE t (id int)", "no primary key"),
-        ("CREATE TABLE t (id int PRIMARY KEY DEFERRABLE)", "no primary key"),
-        ("CREATE TABLE t (id int); ALTER TABLE t REPLICA IDENTITY FULL", "no primary key"),
+        (
+            "CREATE TABLE t (id int) PARTITION BY LIST (id); CREATE TABLE t1 PARTITION OF t FOR VALUES IN (1)",
+            "partitions",
+        ),
+        ("CREATE TABLE t (id int); CREATE TABLE heir () INHERITS (t)", "heirs"),
+        ("CREATE TABLE t (id int); ALTER TABLE t REPLICA IDENTITY NOTHING", "NOTHING"),
         ("CREATE TABLE t (id int PRIMARY KEY); ALTER TABLE t REPLICA IDENTITY NOTHING", "NOTHING"),
         ("CREATE UNLOGGED TABLE t (id int PRIMARY KEY)", "unlogged"),
     ],

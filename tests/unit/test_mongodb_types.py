@@ -244,7 +244,7 @@ def test_a_value_that_no_apply_wrote_reads_as_a_difference_not_as_an_error() -> 
         table(Column("id", BIGINT), Column("_id", TEXT)),
         table(Column("id", array_of(BIGINT))),
         table(Column("id", Type(Kind.JSON))),
-        table(Column("id", BIGINT), key=()),
+        table(Column("_id", BIGINT), key=()),
     ],
     ids=lambda schema: " ".join(column.name for column in schema.columns) + f" {schema.columns[0].type.kind}",
 )

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from worker_sync.capture.lane import Lane
 from worker_sync.capture.versions import Definitions, Plan, Policy, Refusal, Versions
 from worker_sync.core.change import Change, Piece, SnapshotMark, TransactionInfo
-from worker_sync.core.errors import Halt
+from worker_sync.core.errors import Halt, Transient
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.store.versions import TableVersion
 
@@ -23,8 +23,6 @@ log = logging.getLogger(__name__)
 
 Drain = Callable[[], Iterator[None]]
 CopyAgain = Callable[[TableName, "TransactionInfo | None"], None]
-
-_KEYLESS: Final = "%s is a new table and has no key that identifies its rows: it is not carried"
 
 
 class Recorder(Protocol):
@@ -105,6 +103,9 @@ class Alterer:
             for lane in lanes[1:]:
                 lane.send_alteration(None, mark)
             yield from drain()
+            if not plan.schema.key:
+                # Its copy must begin before the stream does.
+                raise Transient(f"{table} has no key and is copied anew, because its definition has changed")
             self.copy_again(table, info)
         self._recorder.save(self._name, self.versions.done(plan, commit))
         # What was the target's definition is not any more, should the source go back to it.
@@ -129,8 +130,8 @@ class Alterer:
         if not is_new or self._policy == "halt":
             yield from drain()
             yield from self._stop(refusal)
-        if self._policy == "ignore" or not refusal.schema.key:
-            words = _KEYLESS % refusal.table if not refusal.schema.key else f"{refusal.detail} and is left alone"
+        if self._policy == "ignore":
+            words = f"{refusal.detail} and is left alone"
             if self.versions.first_time(words):
                 log.warning("%s", words, extra={"action": "table_left_alone", "pipeline": self._name})
             return

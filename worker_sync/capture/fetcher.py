@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from connectors.base import Chunk, TableReader
+from connectors.base import Chunk, Scan, TableReader
 from worker_sync.capture.background import Background
 from worker_sync.capture.overlay import ChunkRows
 from worker_sync.capture.routing import Route, TargetOf
-from worker_sync.core.errors import Halt, Permanent, State
+from worker_sync.core.errors import Halt, Permanent, State, Transient
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key, Row
 
@@ -21,7 +21,8 @@ class TableLoad:
     """The snapshot of one table for one pipeline.
 
     First the rows in key order, then those of `again` by key, then (with `sweep`) the rows that the target has and
-    the source has not. `signal` is the person's request that it serves.
+    the source has not. A table without key (`keyless`) is read in one scan instead, which is open while `scanning`.
+    `signal` is the person's request that it serves.
     """
 
     name: TableName
@@ -35,6 +36,8 @@ class TableLoad:
     again: deque[Key] = field(default_factory=deque)
     rows: int = 0
     estimate: int = 0
+    keyless: bool = False
+    scanning: bool = False
 
 
 @dataclass(slots=True)
@@ -73,6 +76,7 @@ class Fetcher(Background):
         self._requests: queue.SimpleQueue[TableLoad | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Fetched] = queue.SimpleQueue()
         self._readers: dict[str, TableReader] = {}
+        self._scan: tuple[Route, Scan] | None = None
 
     def request(self, load: TableLoad) -> None:
         """Ask for the next chunk of a table, whose `load` is left alone until the answer is taken."""
@@ -96,6 +100,7 @@ class Fetcher(Background):
                 self._nudge()
                 self._answers.put(fetched)
         finally:
+            self._close_scan()
             for reader in self._readers.values():
                 reader.close()
 
@@ -122,6 +127,9 @@ class Fetcher(Background):
             else:
                 if (now := source.schema(load.name)) == schema:
                     return fetched
+            if load.scanning:
+                # What was read of the scan can't be read once more.
+                raise Transient(f"the columns of {load.name} changed while it was being read")
             schema = now
 
     def _read(self, source: TableReader, load: TableLoad, schema: TableSchema | None) -> Fetched:
@@ -129,8 +137,12 @@ class Fetcher(Background):
         if schema is None or route is None:
             recovery = "take it out of the pipeline, then worker-sync resume PIPELINE"
             raise Halt(State.SCHEMA_MISMATCH, f"table {load.name} is gone", recovery)
+        if load.keyless == bool(schema.key):
+            raise Transient(f"the key of {load.name} changed")
         if not load.estimate:
             load.estimate = source.count(schema)
+        if load.keyless:
+            return self._scanned(load, schema, route)
         if not load.rows_read:
             chunk = source.chunk(schema, load.last_key, self._limit)
             return Fetched(route, chunk, by_key(schema, chunk.rows))
@@ -140,12 +152,28 @@ class Fetcher(Background):
             return Fetched(route, chunk, by_key(schema, chunk.rows), keys)
         return self._sweep(load, schema, route)
 
+    def _scanned(self, load: TableLoad, schema: TableSchema, route: Route) -> Fetched:
+        if self._scan is None or not load.scanning:
+            self._close_scan()
+            self._scan = route, self._source().scan(schema, self._limit)
+            load.scanning = True
+        of_scan, scan = self._scan
+        chunk = scan.chunk()
+        if chunk.done:
+            self._close_scan()
+        return Fetched(of_scan, chunk, {})
+
+    def _close_scan(self) -> None:
+        if self._scan is not None:
+            self._scan[1].close()
+            self._scan = None
+
     def _sweep(self, load: TableLoad, schema: TableSchema, route: Route) -> Fetched:
         found = self._target().chunk(route.target, load.swept_to, self._limit)
         indexes = route.target.key_indexes
         keys = [tuple([row[index] for index in indexes]) for row in found.rows]
         chunk = self._source().rows(schema, keys)
-        existing = by_key(schema, chunk.rows)
+        existing = by_key(schema, [row for row in chunk.rows if route.carries(row)])
         chunk.done = found.done
         absent: ChunkRows = {key: None for key in keys if key not in existing}
         return Fetched(route, chunk, absent, swept_to=keys[-1] if keys else load.swept_to)

@@ -42,6 +42,11 @@ def shard_of(key: Key, shards: int) -> int:
     return xxhash.xxh64_intdigest(msgspec.msgpack.encode(key)) % shards
 
 
+def bag_shard(target: TableSchema, shards: int) -> int:
+    """The one shard of a table without key: its order is that of all its rows."""
+    return shard_of((str(target.table),), shards)
+
+
 def _divided(piece: Piece, at: int) -> tuple[Piece, Piece]:
     """The first `at` changes, and the others."""
     size = piece.size * at // len(piece.changes)
@@ -123,8 +128,12 @@ class Pipeline:
         routed = []
         for change in changes:
             route = routes[change.table]
-            if route is not None:
-                routed.append(change if route.pick is None else route.change(change))
+            if route is None:
+                continue
+            if route.shaper is None:
+                routed.append(change)
+            elif (shaped := route.change(change)) is not None:
+                routed.append(shaped)
         return routed
 
     def _finish(self, steps: Iterator[None], piece: Piece, now: float, marker: bool) -> Iterator[None]:
@@ -168,11 +177,13 @@ class Pipeline:
         """The lane of a change; None when it concerns more than one."""
         if change.op == Op.TRUNCATE:
             return None
+        target = self.routes.targets[change.table]
+        if not target.key:
+            return bag_shard(target, len(self.lanes))
         old = None if change.key is None else shard_of(change.key, len(self.lanes))
         if change.after is None:
             return old
-        indexes = self.routes.targets[change.table].key_indexes
-        new = shard_of(tuple([change.after[index] for index in indexes]), len(self.lanes))
+        new = shard_of(tuple([change.after[index] for index in target.key_indexes]), len(self.lanes))
         return new if old is None or old == new else None
 
     def _add_groups(self, info: TransactionInfo, groups: list[list[Change]], size: int, now: float) -> None:

@@ -12,7 +12,7 @@ import msgspec
 
 from connectors.base import Sink, Source
 from connectors.registry import open_sink
-from worker_sync.capture.routing import Route, TargetOf, make_route
+from worker_sync.capture.routing import Route, TargetOf
 from worker_sync.capture.versions import Records, carried
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableName, TableSchema
@@ -30,20 +30,12 @@ def choose_tables(
     settings: Settings, source: Source, pipelines: Sequence[Pipeline], records: Mapping[str, Records]
 ) -> dict[str, list[Selected]]:
     """The tables of each pipeline; `records` are what is known of those that it carried before. Raises ConfigError for
-    names that match nothing, Halt for tables without a key."""
+    names that match nothing."""
     tables = source.tables()
-    chosen = {
+    return {
         pipeline.name: chosen_of(pipeline, settings.select(pipeline, tables), records[pipeline.name])
         for pipeline in pipelines
     }
-    keyless = sorted({str(s.source.table) for selected in chosen.values() for s in selected if not s.source.key})
-    if keyless:
-        raise Halt(
-            State.TABLE_UNSUPPORTED,
-            f"{', '.join(keyless)} has no key that identifies its rows",
-            "ALTER TABLE ... ADD PRIMARY KEY, or name the other tables in the pipeline, then start again",
-        )
-    return chosen
 
 
 def chosen_of(pipeline: Pipeline, selected: Sequence[Selected], records: Records) -> list[Selected]:
@@ -72,7 +64,7 @@ def check_stream(source: Source, checkpoint: Checkpoint) -> None:
             "point the URL at the right server, then worker-sync resume PIPELINE; or, to start anew from this one, "
             + _RESYNC,
         )
-    status = source.stream_status()
+    status = source.stream_status(checkpoint.confirmed)
     if not status.exists:
         raise Halt(State.SLOT_MISSING, "the source's stream was dropped", _RESYNC)
     if status.lost:
@@ -106,8 +98,9 @@ def target_function(home: str, sink: Sink, selected: Sequence[Selected], pinned:
         table = by_name.get(schema.table)
         if table is None:
             return None
-        excluded = (*table.excluded, *_unknown(schema, pinned.get(schema.table)))
-        return make_route(schema, sink.map_table(_at_home(schema, home), table.to), excluded)
+        shaper = table.shape.without(_unknown(schema, pinned.get(schema.table))).compile(schema)
+        shaped = schema if shaper is None else shaper.table
+        return Route(schema, sink.map_table(_at_home(shaped, home), table.to), shaper)
 
     return target_of
 

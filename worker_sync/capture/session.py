@@ -159,7 +159,7 @@ class Session:
         return self._read_to >= max(lane.mark.position.commit for lane in self._lanes)
 
     def _read(self, wait: float) -> None:
-        if self._full or self._held_up() or self._read_enough():
+        if self._full or self._held_up() or self._read_enough() or any(e.loader.crowded for e in self._running):
             self._stream.tick()
             self._changed.wait(PENDING_S)
             self._changed.clear()
@@ -185,9 +185,8 @@ class Session:
             return
         marker = any(message.prefix in markers.CARRIED for message in event.messages)
         for entry in self._running:
-            if entry.loader.active:
-                entry.loader.observe(event.info, event.changes, self._read_to)
-            entry.pipeline.take(event, now, marker=marker)
+            piece = entry.loader.observe(event, self._read_to) if entry.loader.active else event
+            entry.pipeline.take(piece, now, marker=marker)
         self._changes += len(event.changes)
         if event.last:
             # While a barrier holds part of the transaction up it is taken, but not read completely.

@@ -12,10 +12,13 @@ stream as one batch per shard, at a place where three things hold:
 
 An update that left a large column unsent finds no row in the target while the row's chunk is still to come: batches
 say that the table is loading, the target skips it, and the chunk brings the row. Only a key change can carry such a
-row out of a range that is still to be read into one that was read already; those keys are read once more, by key.
+row out of a range that is still to be read into one that was read already, or, where rows are filtered, any such update
+can bring in a row that its chunk left out; those keys are read once more, by key.
 
 Progress is written by the target in the transaction that applies the chunk, so a restart reads again only the chunks
 that were under way.
+
+Tables without a key go another way: see `worker_sync.capture.bag_load`.
 """
 
 from __future__ import annotations
@@ -24,10 +27,13 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
+from connectors.base import Closeable
+from worker_sync.capture.bag_load import BagLoad, split
 from worker_sync.capture.fetcher import Fetched, Fetcher, TableLoad
 from worker_sync.capture.overlay import Overlay, lay_over
-from worker_sync.capture.pipeline import Pipeline, shard_of
-from worker_sync.core.change import Change, Op, SnapshotMark, TransactionInfo
+from worker_sync.capture.pipeline import Pipeline, bag_shard, shard_of
+from worker_sync.capture.routing import Route
+from worker_sync.core.change import Change, Op, Piece, SnapshotMark, TransactionInfo
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import is_complete
@@ -42,7 +48,7 @@ LOOK_AGAIN_S: Final = 0.05
 ALTERED_S: Final = 0.5
 
 
-class Loader:
+class Loader(Closeable):
     """The snapshots of one pipeline: a queue of tables, one chunk under way at a time.
 
     `must_see` are transactions that an earlier capture had passed on and that no snapshot was known to see, `begin`
@@ -59,6 +65,9 @@ class Loader:
         self._must_see = {info.commit: info for info in must_see}
         self._queue: list[TableLoad] = []
         self._overlays: dict[TableName, Overlay] = {}
+        self._bags: dict[TableName, BagLoad] = {}
+        # Where the log was needed for tables without key, until these positions are reached.
+        self._bag_holds: list[tuple[str, list[Position]]] = []
         self._requested = False
         #: What was asked for is not wanted any more.
         self._discard = False
@@ -71,12 +80,19 @@ class Loader:
         # Loads whose last chunk is on its way, with the positions at which it is applied.
         self._completing: list[tuple[TableLoad, list[Position]]] = []
 
+    def close(self) -> None:
+        for bag in self._bags.values():
+            bag.close()
+
     # -- what to load
 
     def add(self, load: TableLoad) -> None:
         """Queue a table; a table that is queued already starts anew."""
         self._queue[1:] = [queued for queued in self._queue[1:] if queued.name != load.name]
         self._queue.append(load)
+        if load.keyless:
+            self._bags.setdefault(load.name, BagLoad(load)).load = load
+            return
         self._overlays.setdefault(load.name, Overlay())
         self._pipeline.loading.add(load.name)
 
@@ -110,6 +126,12 @@ class Loader:
 
     def safe_commit(self, read: str) -> str:
         """The newest commit position that may be confirmed as far as the snapshots are concerned."""
+        marks = [lane.mark.position for lane in self._pipeline.lanes]
+        self._bag_holds = [entry for entry in self._bag_holds if not _reached(marks, entry[1])]
+        holds = [bag.hold for bag in self._bags.values()] + [hold for hold, _ in self._bag_holds]
+        return min([self._safe_by_keys(read), *(hold for hold in holds if hold is not None)])
+
+    def _safe_by_keys(self, read: str) -> str:
         if self._hold is None:
             return read
         marks = [lane.mark.position for lane in self._pipeline.lanes]
@@ -125,14 +147,36 @@ class Loader:
 
     # -- what the stream brings meanwhile
 
-    def observe(self, info: TransactionInfo, changes: Iterable[Change], read: str) -> None:
-        """Called with every piece before it is routed, while `active`. `read` is the last complete transaction."""
+    @property
+    def crowded(self) -> bool:
+        """Withheld changes can't follow as fast as the stream would bring new ones: it has to wait."""
+        bag = self._bag()
+        return bag is not None and bag.copied and self._unapplied() >= MAX_UNAPPLIED
+
+    def _bag(self) -> BagLoad | None:
+        """The table without key that is being copied."""
+        return self._bags.get(self._queue[0].name) if self._queue else None
+
+    def observe(self, piece: Piece, read: str) -> Piece:
+        """Called with every piece before it is routed, while `active`; returns what is to be routed of it. `read` is
+        the last complete transaction."""
+        if self._bags:
+            others, withheld = split(piece.changes, self._bags, self._pipeline.routes)
+            for bag, changes in withheld.items():
+                bag.withhold(read, piece.info, changes)
+            if withheld:
+                piece = Piece(piece.info, others, piece.last, piece.size, piece.messages)
+        if self._overlays:
+            self._observe_keyed(piece.info, piece.changes, read)
+        return piece
+
+    def _observe_keyed(self, info: TransactionInfo, changes: Iterable[Change], read: str) -> None:
         for change in changes:
             route = self._pipeline.routes[change.table]
             overlay = None if route is None else self._overlays.get(route.source.table)
             if route is None or overlay is None:
                 continue
-            self._note_move(change, route.source, read)
+            self._note_move(change, route, read)
             if info.commit <= self._begin:
                 self._expect(info)
                 continue
@@ -143,10 +187,13 @@ class Loader:
         if self._fetched is None or not self._fetched.chunk.sees(info):
             self._must_see[info.commit] = info
 
-    def _note_move(self, change: Change, schema: TableSchema, read: str) -> None:
+    def _note_move(self, change: Change, route: Route, read: str) -> None:
         """Remember a key whose row must be read again; for a table that was not begun that is only once too often."""
-        if change.key is None or change.after is None or is_complete(change.after):
+        if change.after is None or is_complete(change.after):
             return
+        if change.key is None and not route.filters:
+            return
+        schema = route.source
         load = next(load for load in self._queue if load.name == schema.table)
         load.again.append(tuple([change.after[index] for index in schema.key_indexes]))
         self._hold, self._release_at = self._hold or read, []
@@ -167,6 +214,12 @@ class Loader:
         that the window is not full."""
         if not self._queue:
             return
+        bag = self._bag()
+        ready = room and self._pipeline.at_boundary and self._unapplied() < MAX_UNAPPLIED
+        if bag is not None and bag.copied:
+            if ready:
+                self._follow(bag, now)
+            return
         if self._fetched is None and not self._receive(now):
             return
         assert self._fetched is not None
@@ -174,11 +227,14 @@ class Loader:
             self._fetched, self._request_at = None, now + LOOK_AGAIN_S
             return
         if not self._pipeline.fits(self._fetched.route.source):
-            self._fetched, self._request_at = None, now + ALTERED_S
+            # A scan can't go on with other rows; a new one begins with those that fit.
+            self._fetched, self._request_at, self._queue[0].scanning = None, now + ALTERED_S, False
             return
-        passed = read >= self._fetched.chunk.horizon
-        if passed and room and self._pipeline.at_boundary and self._unapplied() < MAX_UNAPPLIED:
-            self._emit(self._queue[0], self._fetched)
+        if ready and read >= self._fetched.chunk.horizon:
+            if bag is not None:
+                self._send_bag(bag, bag.rows(self._fetched), done=False)
+            else:
+                self._emit(self._queue[0], self._fetched)
             self._fetched = None
 
     def _receive(self, now: float) -> bool:
@@ -196,14 +252,23 @@ class Loader:
         self._must_see = {commit: info for commit, info in self._must_see.items() if not fetched.chunk.sees(info)}
         if self._must_see:
             self._request_at = now + LOOK_AGAIN_S
+            # Another snapshot is needed, not more rows of this one.
+            self._queue[0].scanning = False
             return False
         for overlay in self._overlays.values():
             overlay.forget(fetched.chunk.sees)
-        overlay = self._overlays[self._queue[0].name]
-        if not overlay.agrees(fetched.route.source):
-            self._request_at = now + LOOK_AGAIN_S
-            return False
-        overlay.lay_over(fetched.rows, fetched.route.source)
+        bag = self._bag()
+        for other in self._bags.values():
+            if other is not bag:
+                other.seen_by(fetched.chunk)
+        if bag is not None:
+            bag.begin(fetched)
+        else:
+            overlay = self._overlays[self._queue[0].name]
+            if not overlay.agrees(fetched.route.source):
+                self._request_at = now + LOOK_AGAIN_S
+                return False
+            overlay.lay_over(fetched.rows, fetched.route.source)
         self._fetched = fetched
         return True
 
@@ -219,17 +284,50 @@ class Loader:
         shards = len(self._pipeline.lanes)
         groups: list[list[Change]] = [[] for _ in range(shards)]
         for number, (key, row) in enumerate(fetched.rows.items(), 1):
-            change = (
-                Change(number, Op.DELETE, 0, key, None, None)
-                if row is None
-                else Change(number, Op.READ, 0, None, None, fetched.route.row(row))
-            )
-            groups[shard_of(key, shards) if shards > 1 else 0].append(change)
+            change = fetched.route.read(number, key, row, again=bool(fetched.asked))
+            if change is not None:
+                groups[shard_of(key, shards) if shards > 1 else 0].append(change)
         for lane, group in zip(self._pipeline.lanes, groups, strict=True):
             lane.send_chunk(fetched.route.target, group, mark)
         load.rows += len(fetched.rows)
         if done:
             self._finish(load)
+
+    # -- tables without key
+
+    def _follow(self, bag: BagLoad, now: float) -> None:
+        """Send what was withheld, and with the last of it let the table join the stream."""
+        changes = bag.following(self._pipeline.routes)
+        if not bag.is_complete:
+            self._send_bag(bag, changes, done=False)
+            return
+        self._pipeline.flush()
+        if bag.last is not None:
+            # After a restart the stream brings these changes again: the marks must say that they are applied.
+            for lane in self._pipeline.lanes:
+                lane.touch(bag.last, now)
+        self._send_bag(bag, changes, done=True)
+        self._join(bag)
+
+    def _send_bag(self, bag: BagLoad, changes: list[Change], *, done: bool) -> None:
+        self._pipeline.flush()
+        load, lanes = bag.load, self._pipeline.lanes
+        load.chunk += 1
+        mark = SnapshotMark(str(load.name), load.chunk, None, done)
+        home = bag_shard(bag.route.target, len(lanes))
+        for shard, lane in enumerate(lanes):
+            lane.send_chunk(bag.route.target, changes if shard == home else [], mark)
+
+    def _join(self, bag: BagLoad) -> None:
+        load = bag.load
+        log.info("snapshot of %s is complete: %d rows", load.name, load.rows, extra={"action": "snapshot_done"})
+        self._queue.pop(0)
+        del self._bags[load.name]
+        tails = [lane.tail for lane in self._pipeline.lanes]
+        self._completing.append((load, tails))
+        if bag.hold is not None:
+            self._bag_holds.append((bag.hold, tails))
+        bag.close()
 
     def _advance(self, load: TableLoad, fetched: Fetched) -> None:
         if not load.rows_read:

@@ -72,6 +72,10 @@ class Targets:
         create_target(self._source.home, sink, pipeline, selected, records)
         tables = [table.source.table for table in selected]
         loads = _loads(pipeline, tables, layout, signals)
+        for load in loads:
+            load.keyless = any(table.source.table == load.name and not table.source.key for table in selected)
+        # At the end: while one of them is read, what other tables wait for would have to be kept in memory.
+        loads.sort(key=lambda load: load.keyless)
         inherited = [] if layout.marks == layout.before else _inherited(tables, layout)
         pinned = records if pipeline.schema_changes == "ignore" else NO_RECORDS
         target_of = target_function(self._source.home, sink, selected, pinned)

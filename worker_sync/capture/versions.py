@@ -138,8 +138,8 @@ class Versions:
             unknown = not was.number or 0 in numbers
             added = set(schema.column_names) - set(known.column_names)
             if was.number in numbers or (unknown and added):
-                detail = f"{schema.table}: the excluded column {name} is gone, or has another name now"
-                recovery = f"exclude it by its new name (columns.exclude), then {_RESUME}"
+                detail = f"{schema.table}: the excluded or masked column {name} is gone, or has another name now"
+                recovery = f"exclude or mask it by its new name, then {_RESUME}"
                 return Refusal(schema.table, schema, detail, recovery)
         return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
+from worker_sync.core.bags import BagFolder, BagWrites
 from worker_sync.core.change import Batch, Change, Op
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableSchema
@@ -81,9 +82,10 @@ class TableWrites:
 
 @dataclass(slots=True)
 class Writes:
-    """Independent per-table writes, tables in order of first appearance."""
+    """Independent per-table writes, tables in order of first appearance; those without key are `bags`."""
 
     tables: list[TableWrites]
+    bags: list[BagWrites] = field(default_factory=list)
 
 
 Step = Truncate | Move | Writes
@@ -95,6 +97,7 @@ class _Folder:
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self._open: dict[int, TableWrites] = {}
+        self._bags: dict[int, BagFolder] = {}
         self._steps: list[Step] = []
 
     def writes(self, table_id: int) -> TableWrites:
@@ -104,10 +107,16 @@ class _Folder:
             writes = self._open[table_id] = TableWrites(table, table_id in self._batch.loading)
         return writes
 
+    def bag(self, table_id: int) -> BagFolder:
+        bag = self._bags.get(table_id)
+        if bag is None:
+            bag = self._bags[table_id] = BagFolder(self._batch.tables[table_id])
+        return bag
+
     def close_run(self) -> None:
-        if self._open:
-            self._steps.append(Writes(list(self._open.values())))
-            self._open = {}
+        if self._open or self._bags:
+            self._steps.append(Writes(list(self._open.values()), [bag.writes() for bag in self._bags.values()]))
+            self._open, self._bags = {}, {}
 
     def add(self, step: Step) -> None:
         self.close_run()
@@ -126,11 +135,14 @@ def fold(batch: Batch, changes: list[Change]) -> list[Step]:
     """
     inserts = _only_inserts(batch, changes)
     if inserts is not None:
-        return [Writes([inserts])]
+        return [inserts]
     folder = _Folder(batch)
+    keyless = {number for number, table in batch.tables.items() if not table.key}
     for change in changes:
         if change.op == Op.TRUNCATE:
             folder.add(Truncate(batch.tables[change.table]))
+        elif change.table in keyless:
+            folder.bag(change.table).add(change)
         elif change.op == Op.DELETE:
             assert change.key is not None
             _delete(folder.writes(change.table), change.key)
@@ -139,7 +151,7 @@ def fold(batch: Batch, changes: list[Change]) -> list[Step]:
     return folder.steps()
 
 
-def _only_inserts(batch: Batch, changes: list[Change]) -> TableWrites | None:
+def _only_inserts(batch: Batch, changes: list[Change]) -> Writes | None:
     """The writes of changes that are inserts of distinct rows of one table, which need no folding."""
     kinds = {(change.op, change.table) for change in changes}
     if len(kinds) != 1:
@@ -150,11 +162,13 @@ def _only_inserts(batch: Batch, changes: list[Change]) -> TableWrites | None:
         return None
     # zip makes a key's tuple of one column, or of several, without a call per row.
     after = [change.after for change in changes if change.after is not None]
+    if not table.key:
+        return Writes([], [BagWrites(table, after)])
     rows = dict(
         zip(zip(*[[row[index] for row in after] for index in table.key_indexes], strict=True), after, strict=True)
     )
     # A key that comes twice needs the general way.
-    return TableWrites(table, table_id in batch.loading, rows) if len(rows) == len(changes) else None
+    return Writes([TableWrites(table, table_id in batch.loading, rows)]) if len(rows) == len(changes) else None
 
 
 def _delete(writes: TableWrites, key: Key) -> None:
@@ -171,6 +185,10 @@ def _put(folder: _Folder, change: Change) -> None:
     earlier = writes.rows.get(old_key)
     if earlier is not None:
         row = merge(earlier, row)
+    if old_key in writes.deletes and not is_complete(row):
+        # The deleted row must be gone by then: nothing of it may be kept.
+        folder.close_run()
+        writes = folder.writes(change.table)
     if old_key != new_key:
         if not is_complete(row):
             folder.add(Move(writes.table, old_key, row, writes.loading))

@@ -32,6 +32,9 @@ class Change(msgspec.Struct, array_like=True, gc=False):
     read from `after`. `before` is the whole old row where the source records it. `after` is the new row and may hold
     UNCHANGED. A delete has `key` and no `after`; a truncate has neither.
 
+    Of a table without key an update or delete holds the whole old row in `before`, an update the whole new row in
+    `after`; `key` is () or None.
+
     gc=False is safe: the fields are scalars and tuples of scalars, which can't form a cycle.
     """
 

@@ -11,6 +11,7 @@ from typing import Final
 from connectors.base import TableReader
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key, Row
+from worker_sync.verification.bags import BagComparison
 from worker_sync.verification.result import Result, TablePair, TableResult
 from worker_sync.verification.settle import Settlement, by_key, compare_rows, rows_by_key
 
@@ -48,6 +49,7 @@ class Comparison:
     ) -> None:
         self._source = source
         self._target = target
+        self._catch_up = catch_up
         self._settlement = Settlement(source, target, catch_up)
         self._progress = progress
         self._chunk_rows = chunk_rows
@@ -60,10 +62,15 @@ class Comparison:
         return result
 
     def table(self, pair: TablePair) -> TableResult:
-        """Compare one table: every row of the source with the target's, then every key of the target."""
+        """Compare one table: every row of the source with the target's, then every key of the target; one without key
+        as a bag of rows."""
         started = time.monotonic()
         result = TableResult(pair)
         estimate = self._source.count(pair.source) + self._target.count(pair.target)
+        if not pair.source.key:
+            self._bag(pair, result, estimate)
+            result.seconds = time.monotonic() - started
+            return result
         suspects: dict[Key, None] = {}
         for found in chain(self._walks(pair, result, estimate), (None,)):
             suspects.update(dict.fromkeys(found or ()))
@@ -72,6 +79,16 @@ class Comparison:
                 suspects = {}
         result.seconds = time.monotonic() - started
         return result
+
+    def _bag(self, pair: TablePair, result: TableResult, estimate: int) -> None:
+        read = 0
+
+        def progress(rows: int) -> None:
+            nonlocal read
+            read += rows
+            self._progress(Walked(pair.name, read, max(read, estimate)))
+
+        BagComparison(self._source, self._target, self._catch_up, self._chunk_rows, progress).run(pair, result)
 
     def _walks(self, pair: TablePair, result: TableResult, estimate: int) -> Iterator[list[Key]]:
         for rows in self._chunks(self._source, pair.source):

@@ -44,7 +44,9 @@ class DifferenceKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One key that stayed different. `columns` names what differs; the rows are kept for those who ask to see them."""
+    """One key that stayed different. `columns` names what differs; the rows are kept for those who ask to see them.
+
+    In a table without key, `key` is words: the row's digest, and how often it is missing or extra."""
 
     kind: DifferenceKind
     key: Key
