@@ -28,10 +28,10 @@ ENGINES: Final = {
     "postgres": Engine(
         "postgresql", "connectors.postgres.source:PostgresSource", "connectors.postgres.sink:PostgresSink"
     ),
-    "mongodb": Engine("mongodb", None, "connectors.mongodb.sink:MongoSink"),
-    "mongodb+srv": Engine("mongodb", None, "connectors.mongodb.sink:MongoSink"),
-    "mysql": Engine("mysql", None, "connectors.mysql.sink:MysqlSink"),
-    "mariadb": Engine("mysql", None, "connectors.mysql.sink:MysqlSink"),
+    "mongodb": Engine("mongodb", "connectors.mongodb.source:MongoSource", "connectors.mongodb.sink:MongoSink"),
+    "mongodb+srv": Engine("mongodb", "connectors.mongodb.source:MongoSource", "connectors.mongodb.sink:MongoSink"),
+    "mysql": Engine("mysql", "connectors.mysql.source:MysqlSource", "connectors.mysql.sink:MysqlSink"),
+    "mariadb": Engine("mysql", "connectors.mysql.source:MysqlSource", "connectors.mysql.sink:MysqlSink"),
 }
 
 

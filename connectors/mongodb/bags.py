@@ -13,7 +13,7 @@ from typing import Any, Final
 import bson
 
 from connectors.mongodb.conn import PLAIN, RAW, Document
-from connectors.mongodb.documents import TableCodec
+from connectors.mongodb.documents import Codec
 from worker_sync.core.bags import exact
 from worker_sync.core.errors import TargetRejected
 from worker_sync.core.schema import TableSchema
@@ -30,7 +30,7 @@ REPLY: Final = 1_000
 Run = Callable[[TableSchema, Document], Document]
 
 
-def identifiers_of(run: Run, codec: TableCodec, rows: Sequence[Row]) -> Iterator[list[Any]]:
+def identifiers_of(run: Run, codec: Codec, rows: Sequence[Row]) -> Iterator[list[Any]]:
     """The `_id`s of one document for each of `rows`, some at a time; equal rows get different documents.
 
     Raises TargetRejected when there are not as many."""
@@ -38,7 +38,7 @@ def identifiers_of(run: Run, codec: TableCodec, rows: Sequence[Row]) -> Iterator
         yield _identifiers(run, codec, rows[at : at + ROWS_A_QUERY])
 
 
-def _identifiers(run: Run, codec: TableCodec, rows: Sequence[Row]) -> list[Any]:
+def _identifiers(run: Run, codec: Codec, rows: Sequence[Row]) -> list[Any]:
     documents = [codec.document(row) for row in rows]
     wanted = Counter(_form(codec, bson.encode(document)) for document in documents)
     found: list[Any] = []
@@ -53,7 +53,7 @@ def _identifiers(run: Run, codec: TableCodec, rows: Sequence[Row]) -> list[Any]:
     raise TargetRejected(f"{codec.table.table}: {missing} of {len(rows)} rows to delete or replace are not there")
 
 
-def _form(codec: TableCodec, document: bytes) -> bytes:
+def _form(codec: Codec, document: bytes) -> bytes:
     """The row that the document holds, as the target's values read."""
     decoded: Any = bson.decode(document, RAW) if codec.nested else bson.decode(document, PLAIN)
     return exact(codec.row(decoded))

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from connectors.mongodb import types
+from connectors.mongodb.collections import is_collection
 from connectors.mongodb.conn import Document
+from connectors.mongodb.whole_documents import WholeDocuments
 from worker_sync.core.errors import Halt, State, Unrepresentable
 from worker_sync.core.schema import Kind, TableSchema, Type
 from worker_sync.core.values import UNCHANGED, Key, Row
@@ -23,6 +25,8 @@ _NO_KEYS: Final = frozenset({Kind.ARRAY, Kind.JSON})
 
 class TableCodec:
     """The converters of one table, made once. Raises Halt for a table that documents can't hold."""
+
+    any_id = False
 
     def __init__(self, table: TableSchema) -> None:
         self.table = table
@@ -60,6 +64,10 @@ class TableCodec:
         except ValueError as error:
             raise Unrepresentable(f"key of {self.table.table}: {error}") from None
         return dict(zip(self.table.key, values, strict=True)) if self.composite else values[0]
+
+    def beyond(self, key: Key) -> Document:
+        """What selects the documents behind a key."""
+        return {"_id": {"$gt": self.identifier(key)}}
 
     def document(self, row: Row) -> Document:
         """The document of a row; a column that is UNCHANGED has no field."""
@@ -116,7 +124,11 @@ def _mismatch(table: TableSchema, detail: str, recovery: str) -> Halt:
     return Halt(State.SCHEMA_MISMATCH, f"{table.table} can't be written to MongoDB: {detail}", recovery)
 
 
+#: What turns rows into documents and back.
+Codec: TypeAlias = TableCodec | WholeDocuments
+
+
 @lru_cache(maxsize=4096)
-def codec_of(table: TableSchema) -> TableCodec:
+def codec_of(table: TableSchema) -> Codec:
     """The codec of this version of the table."""
-    return TableCodec(table)
+    return WholeDocuments(table) if is_collection(table) else TableCodec(table)

@@ -44,11 +44,41 @@ COLLECTION_UUID_MISMATCH: Final = 361
 TRANSACTION_ENDED: Final = frozenset({251, 290})
 #: TransactionTooLargeForCache: doing it over is of no use, doing less of it is.
 TOO_LARGE_FOR_CACHE: Final = frozenset({364, 388})
+#: ChangeStreamFatalError, ChangeStreamHistoryLost: the oplog doesn't hold what a change stream was to begin with.
+HISTORY_LOST: Final = frozenset({280, 286})
+#: CappedPositionLost: the oplog was cut off under a reader; where it can begin again is found out by doing so.
+CAPPED_POSITION_LOST: Final = 136
+#: BSONObjectTooLarge
+TOO_LARGE: Final = 10334
 #: The row itself is at fault: too large, too deep, fails validation, or an _id that can't be one.
 REJECTED: Final = frozenset({2, 15, 17, 52, 53, 56, 57, 66, 121, 10334, 17280, 17419, 17420, DUPLICATE_KEY})
 #: Shutdown, stepdown, failover, lock and time limits, interrupted operations.
 TRANSIENT: Final = frozenset(
-    {6, 7, 24, 43, 50, 64, 89, 91, 112, 134, 189, 202, 237, 246, 251, 262, 290, 313, 317, 10107, 11600, 11602}
+    {
+        6,
+        7,
+        24,
+        43,
+        50,
+        64,
+        89,
+        91,
+        112,
+        134,
+        CAPPED_POSITION_LOST,
+        189,
+        202,
+        237,
+        246,
+        251,
+        262,
+        290,
+        313,
+        317,
+        10107,
+        11600,
+        11602,
+    }
     | {13388, 13435, 13436}
 )
 LIFETIME_HINT: Final = (
@@ -110,6 +140,9 @@ def _translate_failure(error: OperationFailure, where: str) -> WorkerSyncError:
         return Permanent(
             f"{where}: the batch is too large for one transaction in the server's cache: make batches smaller"
         )
+    if code in HISTORY_LOST:
+        detail = f"{where}: the oplog does not reach back to where the stream stands: {_brief(error)}"
+        return Halt(State.POSITION_LOST, detail, "worker-sync resync PIPELINE")
     if code in TRANSIENT or retryable(error) or outcome_unknown(error):
         return Transient(f"{where}: {_brief(error)}")
     if code in REJECTED:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final
 
 from pymongo.database import Database
@@ -19,6 +19,7 @@ from worker_sync.core.schema import TableSchema
 MIN_VERSION: Final = (6, 0)
 #: What writing takes; the built-in role readWrite has them all.
 ACTIONS: Final = frozenset({"find", "insert", "update", "remove", "createCollection", "listCollections"})
+NOBODY_ASKED: Final = "the server does not ask who reads and writes"
 
 
 def run_checks(database: Database[Document], where: str, tables: Sequence[TableSchema]) -> list[Finding]:
@@ -28,60 +29,73 @@ def run_checks(database: Database[Document], where: str, tables: Sequence[TableS
         fix = "check address, user and password in the URL"
         return [Finding("reachable", False, str(translate(error, where)), fix)]
     checks: dict[str, Callable[[], Finding]] = {
-        "replica-set": lambda: _replica_set(hello, where),
-        "version": lambda: _version(database),
-        "privileges": lambda: _privileges(database),
-        "oplog": lambda: _oplog(database, hello),
+        "replica-set": lambda: replica_set(hello, where),
+        "version": lambda: version(database),
+        "privileges": lambda: privileges(database),
+        "oplog": lambda: oplog(database, hello),
     }
     findings = [Finding("reachable", True, f"{where} answers")]
-    findings += [_guarded(name, check, where) for name, check in checks.items()]
+    findings += [guarded(name, check, where) for name, check in checks.items()]
     return findings + list(_tables(database, where, tables))
 
 
-def _guarded(name: str, check: Callable[[], Finding], where: str) -> Finding:
+def guarded(name: str, check: Callable[[], Finding], where: str) -> Finding:
     try:
         return check()
     except PyMongoError as error:
         return Finding(name, None, str(translate(error, where)))
 
 
-def _replica_set(hello: Mapping[str, Any], where: str) -> Finding:
+def replica_set(hello: Mapping[str, Any], where: str) -> Finding:
     if "setName" in hello or hello.get("msg") == "isdbgrid":
         return Finding("replica-set", True, f"transactions are there ({hello.get('setName', 'sharded cluster')})")
     halt = not_a_replica_set(where)
     return Finding("replica-set", False, halt.detail, halt.recovery)
 
 
-def _version(database: Database[Document]) -> Finding:
+def version(database: Database[Document]) -> Finding:
     info = database.client.server_info()
     ok = tuple(info["versionArray"][:2]) >= MIN_VERSION
     needed = ".".join(map(str, MIN_VERSION))
     return Finding("version", ok, f"MongoDB {info['version']} ({needed} or newer)", "" if ok else "upgrade MongoDB")
 
 
-def _privileges(database: Database[Document]) -> Finding:
-    info = database.command({"connectionStatus": 1, "showPrivileges": True})["authInfo"]
-    if not info["authenticatedUsers"]:
-        return Finding("privileges", True, "the server does not ask who writes")
-    held: set[str] = set()
-    for privilege in info["authenticatedUserPrivileges"]:
-        if _covers(privilege["resource"], database.name):
-            held.update(privilege["actions"])
-    missing = ACTIONS - held
-    if not missing or "anyAction" in held:
-        return Finding("privileges", True, f"may read and write {database.name}")
-    user = info["authenticatedUsers"][0]
-    role = f"{{role: 'readWrite', db: '{database.name}'}}"
-    fix = f"db.getSiblingDB('{user['db']}').grantRolesToUser('{user['user']}', [{role}])"
+def privileges(database: Database[Document]) -> Finding:
+    user, missing = lacking(database, {"": ACTIONS})
+    if not missing:
+        return Finding("privileges", True, f"may read and write {database.name}" if user else NOBODY_ASKED)
+    fix = grant(user, f"{{role: 'readWrite', db: '{database.name}'}}")
     return Finding("privileges", False, f"no privilege for {', '.join(sorted(missing))} on {database.name}", fix)
 
 
-def _covers(resource: Mapping[str, Any], name: str) -> bool:
-    """Whether the privilege is for the whole database, under its name or under any."""
-    return bool(resource.get("anyResource")) or (resource.get("db") in (name, "") and resource.get("collection") == "")
+def lacking(database: Database[Document], needed: Mapping[str, Set[str]]) -> tuple[Document, set[str]]:
+    """The user (empty where the server asks for none) and the actions that it lacks. `needed` maps collections to
+    actions; the empty name stands for the whole database."""
+    info = database.command({"connectionStatus": 1, "showPrivileges": True})["authInfo"]
+    if not info["authenticatedUsers"]:
+        return {}, set()
+    missing: set[str] = set()
+    for collection, actions in needed.items():
+        held: set[str] = set()
+        for privilege in info["authenticatedUserPrivileges"]:
+            if _covers(privilege["resource"], database.name, collection):
+                held.update(privilege["actions"])
+        missing |= set() if "anyAction" in held else actions - held
+    return info["authenticatedUsers"][0], missing
 
 
-def _oplog(database: Database[Document], hello: Mapping[str, Any]) -> Finding:
+def grant(user: Document, role: str) -> str:
+    return f"db.getSiblingDB('{user['db']}').grantRolesToUser('{user['user']}', [{role}])"
+
+
+def _covers(resource: Mapping[str, Any], name: str, collection: str) -> bool:
+    """Whether the privilege is for the collection, or the whole database, under its name or under any."""
+    if resource.get("anyResource"):
+        return True
+    return resource.get("db") in (name, "") and resource.get("collection") in ("", collection)
+
+
+def oplog(database: Database[Document], hello: Mapping[str, Any]) -> Finding:
     if "setName" not in hello:
         sharded = hello.get("msg") == "isdbgrid"
         return Finding("oplog", None, "each shard has one of its own; look there" if sharded else "there is none")

@@ -14,12 +14,14 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from connectors.base import Chunk, Scan, TableReader
+from connectors.mongodb.cluster import commit_of
+from connectors.mongodb.collections import collection_schema
 from connectors.mongodb.conn import PLAIN, RAW, Document
-from connectors.mongodb.documents import TableCodec, codec_of
+from connectors.mongodb.documents import Codec, codec_of
 from connectors.mongodb.errors import translated
 from connectors.mongodb.tables import Tables
 from worker_sync.core.change import TransactionInfo
-from worker_sync.core.schema import Column, Kind, TableName, TableSchema, Type
+from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key, Row
 
 #: Keys of one query.
@@ -43,7 +45,7 @@ class MongoChunk(Chunk):
 
 
 class MongoReader(TableReader):
-    """Reads what `MongoSink` writes. Closing it closes its client."""
+    """Reads collections: those of a source, and what `MongoSink` writes. Closing it closes its client."""
 
     def __init__(self, database: Database[Document], where: str) -> None:
         self._database = database
@@ -54,16 +56,14 @@ class MongoReader(TableReader):
         self._database.client.close()
 
     def schema(self, table: TableName) -> TableSchema | None:
-        """A collection knows no columns: what it has for certain is its `_id`, of any type."""
+        """A collection knows no columns: a row is its `_id` and the whole document."""
         with translated(self._where):
-            if self._tables.info(str(table)) is None:
-                return None
-        return TableSchema(table, (Column("_id", Type(Kind.NATIVE, "bson"), nullable=False),), ("_id",), "mongodb")
+            return None if self._tables.info(str(table)) is None else collection_schema(table)
 
     def chunk(self, table: TableSchema, after: Key | None, limit: int) -> Chunk:
-        """Key order is that of MongoDB: text by its UTF-8 bytes, keys of several columns column by column."""
+        """Key order is that of MongoDB: by type, text by its UTF-8 bytes, keys of several columns column by column."""
         codec = codec_of(table)
-        where = {} if after is None else {"_id": {"$gt": codec.identifier(after)}}
+        where = {} if after is None else codec.beyond(after)
         with translated(self._where), self._database.client.start_session(snapshot=True) as session:
             rows = self._find(codec, where, session, limit + 1)
             return MongoChunk(rows[:limit], _horizon(session), len(rows) <= limit)
@@ -87,7 +87,7 @@ class MongoReader(TableReader):
         with translated(self._where):
             return self._database[str(table.table)].estimated_document_count()
 
-    def _find(self, codec: TableCodec, where: Document, session: ClientSession, limit: int) -> list[Row]:
+    def _find(self, codec: Codec, where: Document, session: ClientSession, limit: int) -> list[Row]:
         self._tables.id(codec.table)
         options: Any = RAW if codec.nested else PLAIN
         collection = self._database.get_collection(str(codec.table.table), codec_options=options)
@@ -98,7 +98,7 @@ class MongoReader(TableReader):
 class MongoScan(Scan):
     """A cursor in a snapshot session."""
 
-    def __init__(self, database: Database[Document], codec: TableCodec, where: str, limit: int) -> None:
+    def __init__(self, database: Database[Document], codec: Codec, where: str, limit: int) -> None:
         self._codec = codec
         self._where = where
         self._limit = limit
@@ -122,4 +122,4 @@ class MongoScan(Scan):
 def _horizon(session: ClientSession) -> str:
     """The cluster time at which the session's reads stand; the driver has no public name for it."""
     time: Timestamp = session._snapshot_time  # type: ignore[assignment]
-    return f"{time.time:08x}{time.inc:08x}"
+    return commit_of(time)

@@ -15,8 +15,9 @@ from pymongo.errors import OperationFailure
 
 from connectors.base import Finding, Mark, Sink, TableReader
 from connectors.mongodb.applying import Applier
-from connectors.mongodb.conn import Document, open_database, redacted
-from connectors.mongodb.errors import NAMESPACE_EXISTS, UNAUTHORIZED, not_a_replica_set, translated
+from connectors.mongodb.cluster import identity
+from connectors.mongodb.conn import open_database, redacted
+from connectors.mongodb.errors import NAMESPACE_EXISTS, not_a_replica_set, translated
 from connectors.mongodb.marks import WATERMARKS, Watermarks
 from connectors.mongodb.preflight import run_checks
 from connectors.mongodb.reader import MongoReader
@@ -57,23 +58,7 @@ class MongoSink(Sink):
     @cached_property
     def _identity(self) -> str:
         with translated(self._where):
-            return f"{self._cluster()}/{self._database.name}"
-
-    def _cluster(self) -> str:
-        """The replica set's or the cluster's id; a user who may not ask for it gets the set's name and its members."""
-        admin = self._database.client.admin
-        hello = admin.command("hello")
-        try:
-            if hello.get("msg") == "isdbgrid":
-                version: Document = self._database.client["config"]["version"].find_one() or {}
-                return str(version["clusterId"])
-            if "setName" not in hello:
-                raise not_a_replica_set(self._where)
-            return str(admin.command("replSetGetConfig")["config"]["settings"]["replicaSetId"])
-        except OperationFailure as error:
-            if error.code != UNAUTHORIZED:
-                raise
-            return str(hello.get("setName", self._where))
+            return identity(self._database, self._where)
 
     def preflight(self, tables: Sequence[TableSchema]) -> list[Finding]:
         return run_checks(self._database, self._where, tables)

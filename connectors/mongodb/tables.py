@@ -13,10 +13,10 @@ from bson.objectid import ObjectId
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
+from connectors.mongodb.collections import OWN
 from connectors.mongodb.conn import Document
-from connectors.mongodb.documents import TableCodec, codec_of
+from connectors.mongodb.documents import Codec, codec_of
 from connectors.mongodb.errors import NAMESPACE_EXISTS
-from connectors.mongodb.marks import WATERMARKS
 from worker_sync.core.errors import ConfigError, Halt, State
 from worker_sync.core.schema import TableName, TableSchema
 
@@ -29,8 +29,10 @@ def collection_name(source: TableName, to: str | None) -> str:
     name = to or (source.name if source.namespace in ("", DEFAULT_NAMESPACE) else str(source))
     if "$" in name or "\0" in name or name.startswith((".", "system.")) or name.endswith(".") or ".." in name:
         raise ConfigError(f"table {source}: {name!r} can't be a collection's name; give it another one by `to:`")
-    if name == WATERMARKS:
-        raise ConfigError(f"table {source}: {name!r} holds Worker-Sync's watermarks; give it another one by `to:`")
+    if name in OWN:
+        raise ConfigError(
+            f"table {source}: {name!r} is a collection of Worker-Sync's own; give it another one by `to:`"
+        )
     return name
 
 
@@ -90,10 +92,10 @@ class Tables:
         self._check(codec, info)
         return "exists"
 
-    def _check(self, codec: TableCodec, info: Mapping[str, Any]) -> None:
+    def _check(self, codec: Codec, info: Mapping[str, Any]) -> None:
         _check_kind(codec.table, info)
         document = self._database[str(codec.table.table)].find_one({}, {"_id": 1})
-        if document is None:
+        if document is None or codec.any_id:
             return
         if not codec.table.key and not isinstance(document["_id"], ObjectId):
             raise _mismatch(codec.table, "its documents' _id were not generated, so others wrote them")

@@ -18,7 +18,7 @@ from pymongo.errors import DuplicateKeyError, WriteError
 
 from connectors.mongodb.bags import identifiers_of
 from connectors.mongodb.conn import Document
-from connectors.mongodb.documents import TableCodec, codec_of
+from connectors.mongodb.documents import Codec, codec_of
 from connectors.mongodb.errors import COLLECTION_UUID_MISMATCH, DUPLICATE_KEY, REJECTED, rejection
 from worker_sync.core.apply import Move, Step, TableWrites, Truncate
 from worker_sync.core.bags import BagWrites
@@ -102,30 +102,30 @@ class Writer:
         fresh = {key: row for key, row in writes.rows.items() if key in inserted and UNCHANGED not in row}
         return fresh if len(fresh) == len(writes.rows) or len(fresh) >= WORTH_A_COMMAND else {}
 
-    def _update(self, codec: TableCodec, writes: TableWrites, rows: list[Row]) -> None:
+    def _update(self, codec: Codec, writes: TableWrites, rows: list[Row]) -> None:
         statements = [_update_of(codec.document(row), UNCHANGED in row) for row in rows]
         written = self._send(codec.table, "update", "updates", statements, rows)
         if written < len(statements) and not writes.loading:
             raise self._missing_of(codec, [_key_of(codec.table, row) for row in rows if UNCHANGED in row])
 
-    def _insert(self, codec: TableCodec, rows: list[Row]) -> None:
+    def _insert(self, codec: Codec, rows: list[Row]) -> None:
         self._send(codec.table, "insert", "documents", [codec.document(row) for row in rows], rows)
 
-    def _delete(self, codec: TableCodec, keys: Iterable[Key]) -> None:
+    def _delete(self, codec: Codec, keys: Iterable[Key]) -> None:
         self._delete_by(codec, [codec.identifier(key) for key in keys])
 
-    def _delete_by(self, codec: TableCodec, identifiers: list[Any]) -> None:
+    def _delete_by(self, codec: Codec, identifiers: list[Any]) -> None:
         for at in range(0, len(identifiers), MAX_KEYS):
             some = identifiers[at : at + MAX_KEYS]
             where = {"_id": some[0] if len(some) == 1 else {"$in": some}}
             self._send(codec.table, "delete", "deletes", [{"q": where, "limit": 0}])
 
-    def _replace(self, codec: TableCodec, writes: TableWrites) -> None:
+    def _replace(self, codec: Codec, writes: TableWrites) -> None:
         documents = [document for row in writes.rows.values() if (document := self._whole(codec, row, writes.loading))]
         self._delete(codec, [*writes.deletes, *writes.rows])
         self._send(codec.table, "insert", "documents", documents, list(writes.rows.values()))
 
-    def _whole(self, codec: TableCodec, row: Row, loading: bool) -> Document | None:
+    def _whole(self, codec: Codec, row: Row, loading: bool) -> Document | None:
         """The row's document, UNCHANGED fields as they are stored; None when it isn't there and need not be."""
         document = codec.document(row)
         if UNCHANGED not in row:
@@ -146,12 +146,12 @@ class Writer:
         elif not step.loading:
             raise _missing(step.table, step.key)
 
-    def _stored(self, codec: TableCodec, identifier: Any) -> Document | None:
+    def _stored(self, codec: Codec, identifier: Any) -> Document | None:
         command = {"find": str(codec.table.table), "filter": {"_id": identifier}, "limit": 1, "singleBatch": True}
         found = self._run(codec.table, command)["cursor"]["firstBatch"]
         return found[0] if found else None
 
-    def _missing_of(self, codec: TableCodec, keys: list[Key]) -> TargetRejected:
+    def _missing_of(self, codec: Codec, keys: list[Key]) -> TargetRejected:
         missing = (key for key in keys if self._stored(codec, codec.identifier(key)) is None)
         return _missing(codec.table, next(missing, keys[0]))
 

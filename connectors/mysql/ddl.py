@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import re
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import pymysql
@@ -23,7 +24,9 @@ MAX_PRECISION: Final = 65
 MAX_SCALE: Final = 30
 #: Room for a key's column of fixed size; the largest are DECIMAL(65,30) and CHAR(36).
 _FIXED_BYTES: Final = 144
+_COLLATION: Final = re.compile(r" CHARACTER SET (\w+) COLLATE (\w+)$")
 _TABLE_EXISTS: Final = 1050
+_ROW_TOO_LARGE: Final = 1118
 
 #: LONGTEXT and LONGBLOB lie outside the row, so that a table of many columns fits into InnoDB's row.
 _TEXT: Final = "longtext"
@@ -88,7 +91,7 @@ def create_table(connection: Connection, database: str, table: TableSchema) -> b
         _check_names(table)
         sql = _create(table, exact_collation(is_mariadb(connection)), _collations(connection))
         try:
-            connection.query(sql)
+            _run(connection, sql)
         except pymysql.Error as error:
             if code_of(error) != _TABLE_EXISTS:
                 raise _refused(error, table) from error
@@ -98,6 +101,25 @@ def create_table(connection: Connection, database: str, table: TableSchema) -> b
     assert info is not None
     TargetTable(table, info)
     return False
+
+
+def column_definition(connection: Connection, table: TableSchema, column: Column) -> str:
+    """A column of the table as it stands in CREATE TABLE and ALTER TABLE. Raises pymysql.Error."""
+    return _column(table, column, _key_share(table), _collations(connection))
+
+
+def _run(connection: Connection, sql: str) -> None:
+    try:
+        connection.query(sql)
+    except pymysql.Error as error:
+        if code_of(error) != _ROW_TOO_LARGE:
+            raise
+        # The largest possible row would not fit. Those that do may come; the others are refused one by one.
+        try:
+            connection.query("SET SESSION innodb_strict_mode = OFF")
+        except pymysql.Error:
+            raise error from None
+        connection.query(sql)
 
 
 def _refused(error: pymysql.Error, table: TableSchema) -> Exception:
@@ -122,13 +144,10 @@ def _check_names(table: TableSchema) -> None:
 
 
 def _collations(connection: Connection) -> set[str]:
-    sql = "SELECT collation_name FROM information_schema.collation_character_set_applicability"
-    rows = query(connection, sql)
-    full = query(connection, "SHOW COLLATION")
-    return {row[0] for row in rows} | {row[0] for row in full}
+    return {row[0] for row in query(connection, "SHOW COLLATION")}
 
 
-def _create(table: TableSchema, collation: str, known: Container[str]) -> str:
+def _create(table: TableSchema, collation: str, known: AbstractSet[str]) -> str:
     share = _key_share(table)
     columns = [_column(table, column, share, known) for column in table.columns]
     columns.append(f"PRIMARY KEY ({', '.join(map(quote, table.key))})")
@@ -136,15 +155,16 @@ def _create(table: TableSchema, collation: str, known: Container[str]) -> str:
     return f"CREATE TABLE {quote_table(flat(table.table))} ({', '.join(columns)}) {options}"
 
 
-def _column(table: TableSchema, column: Column, share: int, known: Container[str]) -> str:
+def _column(table: TableSchema, column: Column, share: int, known: AbstractSet[str]) -> str:
     in_key = column.name in table.key
     name = type_name(column.type, table.engine)
     if in_key and name in (_TEXT, "longblob"):
         name = _key_type(column.type, name, share)
     # An engine of the same family may lack the collation; the exact one tells at least as much apart.
-    words = name.split(" ")
-    if "COLLATE" in words and words[words.index("COLLATE") + 1] not in known:
-        name = name[: name.index(" CHARACTER SET ")]
+    collation = _COLLATION.search(name)
+    # MariaDB lists its newest ones without the character set in front.
+    if collation and not {collation[2], collation[2].removeprefix(f"{collation[1]}_")} & known:
+        name = name[: collation.start()]
     sql = f"{quote(column.name)} {name}{'' if column.nullable and not in_key else ' NOT NULL'}"
     if name.startswith("timestamp") and column.nullable:
         sql += " NULL"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from connectors.mysql.catalog import load_table
-from connectors.mysql.conn import Connection, close, connect, is_mariadb, query
+from connectors.mysql.conn import Connection, close, connect, execute, is_mariadb, query
 from connectors.mysql.sql import flat
 from connectors.mysql.target import TargetTable
 from worker_sync.core.errors import Halt, State, TargetRejected
@@ -60,6 +60,10 @@ class Session:
         self.row_alias = not is_mariadb(connection) and _version(row[1]) >= (8, 0, 19)
         return connection
 
+    def another(self) -> Connection:
+        """One more connection like this one, for the caller to close."""
+        return connect(self._url, _SETTINGS)
+
     def close(self) -> None:
         """Close the connection, whatever its state, and forget what was kept for it."""
         if self._connection is not None:
@@ -112,7 +116,7 @@ class Session:
     def transaction(self, first: str) -> list[tuple[Any, ...]]:
         """Begin a transaction with a query, in one round trip; the query's rows."""
         with self.connection().cursor() as cursor:
-            cursor.execute(f"START TRANSACTION; {first}")
+            execute(cursor, f"START TRANSACTION; {first}")
             cursor.nextset()
             return list(cursor.fetchall())
 
@@ -123,8 +127,9 @@ class Session:
 
     def run(self, sql: str) -> int:
         """Run a statement; the number of rows that it found. Raises pymysql.Error."""
-        affected: int = self.connection().query(sql)
-        return affected
+        with self.connection().cursor() as cursor:
+            execute(cursor, sql)
+            return int(cursor.rowcount)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         return query(self.connection(), sql)
@@ -134,7 +139,7 @@ class Session:
         counts: list[int] = []
         with self.connection().cursor() as cursor:
             for some in packed(statements, "; ", self.max_packet, what):
-                cursor.execute(some)
+                execute(cursor, some)
                 counts.append(cursor.rowcount)
                 while cursor.nextset():
                     counts.append(cursor.rowcount)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import ClassVar
+from contextlib import closing, contextmanager
+from typing import Any, ClassVar
 
 import msgspec
 import pymysql
 
 from connectors.base import Finding, Mark, Outcome, Sink, TableReader
 from connectors.mysql import checks, ddl, watermarks
+from connectors.mysql.alter import alter_table
 from connectors.mysql.catalog import ENGINE, server_identity
 from connectors.mysql.conn import Connection, database_name, redact
-from connectors.mysql.errors import translate
+from connectors.mysql.errors import translate, translated
 from connectors.mysql.reader import MysqlReader
 from connectors.mysql.refusals import is_collision, is_transient, refusal
 from connectors.mysql.session import Session
 from connectors.mysql.sql import flat
 from connectors.mysql.writes import Manner, Writing, written_tables
+from worker_sync.core.alteration import Alteration
 from worker_sync.core.apply import Step, Verdict, changes_beyond, decide, fold
 from worker_sync.core.change import Batch
 from worker_sync.core.errors import WorkerSyncError
@@ -96,6 +98,8 @@ class MysqlSink(Sink):
             raise translate(error, redact(self._url)) from error
 
     def apply(self, batch: Batch) -> str:
+        if batch.alteration is not None:
+            return self._alter(batch, batch.alteration)
         manner = Manner.UPSERT
         while True:
             try:
@@ -104,11 +108,32 @@ class MysqlSink(Sink):
                 self._undo()
                 again = self._next_manner(error, manner)
                 if again is None:
+                    # A session keeps the server's settings; what a person mends is seen by a new one.
+                    self._session.close()
                     raise refusal(error, batch) from error
                 manner = again
             except BaseException:
                 self._session.close()
                 raise
+
+    def _alter(self, batch: Batch, change: Alteration) -> str:
+        """Change the table over another connection while this one holds the watermark, then move it."""
+        try:
+            with translated(redact(self._url)):
+                found = self._session.transaction(watermarks.lock(batch))
+                verdict, _ = _decide(found, batch)
+                if verdict is Verdict.APPLY:
+                    with closing(self._session.another()) as connection:
+                        alter_table(connection, self._database, change)
+                    self._advance(batch, 0, found)
+        except BaseException:
+            self._session.close()
+            raise
+        if verdict is not Verdict.APPLY:
+            self._session.rollback()
+            return _OUTCOMES[verdict]
+        self._session.forget_tables()
+        return Outcome.APPLIED
 
     def _next_manner(self, error: pymysql.Error | WorkerSyncError, manner: Manner) -> Manner | None:
         """How to try the batch once more; None when that is of no use."""
@@ -133,21 +158,30 @@ class MysqlSink(Sink):
         if manner is Manner.REWRITE:
             session.prepare_asides(map(session.table, written_tables(fold(batch, batch.changes))))
         found = session.transaction(watermarks.lock(batch))
-        # A shard that was never fenced is EARLY.
-        watermark = Position.parse(found[0][1]) if found else batch.after
-        verdict = decide(int(found[0][0]), watermark, batch) if found else Verdict.EARLY
+        verdict, watermark = _decide(found, batch)
         if verdict is not Verdict.APPLY:
             session.run("ROLLBACK")
             return _OUTCOMES[verdict]
         changes = changes_beyond(batch, watermark)
         steps: list[Step] = fold(batch, changes)
         Writing(session, manner).run(steps)
-        snapshots = found[0][2] if batch.snapshot else ""
-        session.run_all([watermarks.advance(batch, len(changes), snapshots), "COMMIT"], "the watermark")
+        self._advance(batch, len(changes), found)
         return Outcome.APPLIED
+
+    def _advance(self, batch: Batch, changes: int, found: list[tuple[Any, ...]]) -> None:
+        snapshots = found[0][2] if batch.snapshot else ""
+        self._session.run_all([watermarks.advance(batch, changes, snapshots), "COMMIT"], "the watermark")
 
     def _undo(self) -> None:
         try:
             self._session.rollback()
         except (pymysql.Error, WorkerSyncError):
             self._session.close()
+
+
+def _decide(found: list[tuple[Any, ...]], batch: Batch) -> tuple[Verdict, Position]:
+    """The verdict on a batch, and the watermark, from the locked row. A shard that was never fenced is EARLY."""
+    if not found:
+        return Verdict.EARLY, batch.after
+    watermark = Position.parse(found[0][1])
+    return decide(int(found[0][0]), watermark, batch), watermark

@@ -39,5 +39,5 @@ def text(value: str) -> str:
 
 
 def binary(value: bytes) -> str:
-    """A binary string literal. Its bytes travel as they are: the driver encodes surrogate escapes back into bytes."""
+    """A binary string literal. Its bytes travel as they are: `conn.execute` turns surrogate escapes back into bytes."""
     return "_binary'" + value.decode("utf-8", "surrogateescape").replace("'", "''") + "'"

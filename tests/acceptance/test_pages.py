@@ -47,7 +47,7 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def reader(server: str, mongo_target: str, redis_url: str) -> Iterator[Reader]:
+def reader(server: str, mongo_target: str, redis_url: str, request: pytest.FixtureRequest) -> Iterator[Reader]:
     """Someone with two PostgreSQL databases, a MongoDB, and a configuration that runs `shop-to-reporting`."""
     with (
         new_database(server, "shop") as source,
@@ -58,6 +58,8 @@ def reader(server: str, mongo_target: str, redis_url: str) -> Iterator[Reader]:
         with psycopg.connect(source) as connection:
             connection.execute(TABLES.encode())
         urls = {"SOURCE_URL": source, "TARGET_URL": target, "MONGO_URL": mongo_target, "REDIS_URL": redis_url}
+        if "MYSQL_URL" in request.getfixturevalue("page").read_text(encoding="utf-8"):
+            urls["MYSQL_URL"] = request.getfixturevalue("mariadb_target")
         found = Reader(directory, {**urls, "CONTROL_URL": control}, {"9808": free_port()})
         found.use(standard_config(control, redis_url))
         try:

@@ -27,6 +27,11 @@ def read_on(stream: Stream) -> None:
         stream.read(0.1, LIMIT)
 
 
+def require_memory(engine: SourceEngine) -> None:
+    if not engine.remembers_confirmations:
+        pytest.skip("the engine's server does not keep up to where a stream is confirmed")
+
+
 class SourceContract(ReaderContract):
     """The suite; see the module's text."""
 
@@ -43,12 +48,12 @@ class SourceContract(ReaderContract):
             changes = follower.read_changes(3)
             schema = follower.stream.schemas[changes[0][1].table]
         assert schema.table == items
-        assert schema.column_names == ("id", "name", "note")
-        assert schema.key == ("id",)
+        assert schema.column_names == engine.column_names
+        assert schema.key == engine.key_names
         assert [(change.ordinal, str(change.op), change.key, change.after) for _, change in changes] == [
-            (1, "c", None, (1, "one", None)),
-            (2, "u", None, (1, "uno", None)),
-            (3, "d", (1,), None),
+            (1, "c", None, engine.row(items, {"id": 1, "name": "one", "note": None})),
+            (2, "u", None, engine.row(items, {"id": 1, "name": "uno", "note": None})),
+            (3, "d", engine.key(items, 1), None),
         ]
 
     def test_a_truncate_arrives_in_its_place(
@@ -79,6 +84,8 @@ class SourceContract(ReaderContract):
     def test_a_key_change_carries_the_old_key(
         self, engine: SourceEngine, source: Source, items: TableName, start: str
     ) -> None:
+        if not engine.changes_keys:
+            pytest.skip("the engine's keys never change")
         with engine.transaction() as writer:
             writer.insert(items, {"id": 1, "name": "one", "note": None})
         with engine.transaction() as writer:
@@ -99,7 +106,7 @@ class SourceContract(ReaderContract):
             outer.insert(items, {"id": 3, "name": "after the other's commit", "note": None})
         with following(source, start) as follower:
             changes = follower.read_changes(3)
-        assert [change.after[0] for _, change in changes if change.after] == [2, 1, 3]
+        assert follower.ids(engine) == [2, 1, 3]
         assert [change.ordinal for _, change in changes] == [1, 1, 2]
         assert start < changes[0][0].commit < changes[1][0].commit == changes[2][0].commit
         assert changes[0][0].committed_at <= changes[1][0].committed_at
@@ -113,8 +120,8 @@ class SourceContract(ReaderContract):
         with engine.transaction() as writer:
             writer.insert(items, {"id": 2, "name": "committed", "note": None})
         with following(source, start) as follower:
-            changes = follower.read_changes(1)
-        assert [change.after[0] for _, change in changes if change.after] == [2]
+            follower.read_changes(1)
+        assert follower.ids(engine) == [2]
 
     def test_a_reopened_stream_delivers_exactly_what_was_not_confirmed(
         self, engine: SourceEngine, source: Source, items: TableName, start: str
@@ -143,8 +150,8 @@ class SourceContract(ReaderContract):
                 follower.stream.confirm(start)
             insert_one_by_one(engine, items, [number])
             with following(source, start) as follower:
-                changes = follower.read_changes(1)
-            assert [change.after[0] for _, change in changes if change.after] == [number]
+                follower.read_changes(1)
+            assert follower.ids(engine) == [number]
 
     def test_an_unconfirmed_transaction_arrives_again_as_the_same(
         self, engine: SourceEngine, source: Source, items: TableName, start: str
@@ -167,6 +174,7 @@ class SourceContract(ReaderContract):
     def test_a_stream_does_not_start_before_what_is_confirmed(
         self, engine: SourceEngine, source: Source, items: TableName, start: str
     ) -> None:
+        require_memory(engine)
         insert_one_by_one(engine, items, range(2))
         with following(source, start) as follower:
             follower.stream.confirm(follower.read_changes(2)[1][0].commit)
@@ -178,6 +186,7 @@ class SourceContract(ReaderContract):
     def test_a_confirmation_never_goes_back(
         self, engine: SourceEngine, source: Source, items: TableName, start: str
     ) -> None:
+        require_memory(engine)
         insert_one_by_one(engine, items, range(2))
         with following(source, start) as follower:
             first, second = (info.commit for info, _ in follower.read_changes(2))
@@ -198,7 +207,7 @@ class SourceContract(ReaderContract):
         assert all(len(piece.changes) <= 100 for piece in pieces)
         assert [piece.last for piece in pieces] == [False] * (len(pieces) - 2) + [True, True]
         assert [change.ordinal for _, change in changes] == [*range(1, 1_001), 1]
-        assert [change.after[0] for _, change in changes if change.after] == list(range(1_001))
+        assert follower.ids(engine) == list(range(1_001))
 
     def test_a_transaction_of_exactly_the_limit_is_one_piece(
         self, engine: SourceEngine, source: Source, items: TableName, start: str
@@ -243,7 +252,8 @@ class SourceContract(ReaderContract):
                 follower.read_to(source.stream_status().head)
             follower.stream.confirm(follower.reached)
             assert not follower.changes
-        assert source.stream_status().confirmed == follower.reached
+        if engine.remembers_confirmations:
+            assert source.stream_status().confirmed == follower.reached
 
     def test_a_transaction_that_commits_next_is_not_covered_by_the_progress_before(
         self, engine: SourceEngine, source: Source, items: TableName, start: str

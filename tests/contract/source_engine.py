@@ -13,7 +13,7 @@ from tests.fixtures.eventually import eventually
 from worker_sync.core.change import Change, Message, Piece, Progress, TransactionInfo
 from worker_sync.core.errors import Transient
 from worker_sync.core.schema import Kind, TableName, TableSchema
-from worker_sync.core.values import Key
+from worker_sync.core.values import Key, Row
 
 #: How long a test waits for what must arrive, in seconds.
 PATIENCE = 20.0
@@ -49,6 +49,13 @@ class SourceEngine(ABC):
     name = "contract"
     truncates = True
     messages = True
+    #: The server keeps up to where a stream is confirmed, and doesn't deliver from before that.
+    remembers_confirmations = True
+    #: The key of a row can change.
+    changes_keys = True
+    #: How a table of the columns id, name and note with the key id is announced.
+    column_names: tuple[str, ...] = ("id", "name", "note")
+    key_names: tuple[str, ...] = ("id",)
 
     @abstractmethod
     def source(self) -> Source:
@@ -61,6 +68,18 @@ class SourceEngine(ABC):
     @abstractmethod
     def transaction(self) -> AbstractContextManager[Writer]:
         """One transaction on a connection of its own, committed at the end of the block."""
+
+    def row(self, table: TableName, values: Values) -> Row:
+        """The canonical row of these values of the table's columns, all in column order."""
+        return tuple(values.values())
+
+    def key(self, table: TableName, *values: Any) -> Key:
+        """The canonical key of these values of the key's columns."""
+        return values
+
+    def id_of(self, row: Row) -> Any:
+        """The value of the column `id`, the first."""
+        return row[0]
 
     @abstractmethod
     def stir(self) -> None:
@@ -96,6 +115,10 @@ class Follower:
     @property
     def changes(self) -> list[tuple[TransactionInfo, Change]]:
         return [(piece.info, change) for piece in self.pieces for change in piece.changes]
+
+    def ids(self, engine: SourceEngine) -> list[Any]:
+        """The column `id` of every change that has a new row."""
+        return [engine.id_of(change.after) for _, change in self.changes if change.after]
 
     @property
     def messages(self) -> list[Message]:

@@ -31,7 +31,7 @@ class MongoLab(Lab):
 
     def fill(self, ids: Sequence[int]) -> None:
         self._database["items"].insert_many([_item(n, "old", Decimal(n), "old " * (1 + n % 50)) for n in ids])
-        self._database["tags"].insert_many([{"_id": _tag(n, "a"), "note": "old"} for n in ids if n % 2])
+        self._database["tags"].insert_many([{"_id": _tag(n, "a"), "note": "old"} for n in ids[::2]])
 
     def transaction(self, steps: Sequence[Step]) -> None:
         def work(session: ClientSession) -> None:

@@ -306,8 +306,8 @@ class Assembler:
             [Retransmission(lane, tuning.resend_after_s) for lane in pipeline.lanes],
         )
 
-    def _describe(self) -> dict[str, object]:
-        status = self._source.stream_status()
+    def _describe(self, confirmed: str) -> dict[str, object]:
+        status = self._source.stream_status(confirmed)
         return {"source": self._name, "retained_bytes": status.retained_bytes, "head": status.head}
 
 
@@ -318,7 +318,7 @@ def _alterer(entry: Ready, stream: Stream, catalogue: Catalogue) -> Alterer:
         entry.target_of,
         entry.sink.alters_rows,
         entry.records,
-        {table.source.table: table.excluded for table in entry.selected},
+        {table.source.table: table.shape.guarded for table in entry.selected},
         lambda name: carries(pipeline, name),
     )
     return Alterer(pipeline.name, pipeline.schema_changes, versions, stream.schemas, catalogue)

@@ -12,7 +12,7 @@ import msgspec
 
 from connectors.base import Sink, Source
 from connectors.registry import open_sink
-from worker_sync.capture.routing import Route, TargetOf, make_route
+from worker_sync.capture.routing import Route, TargetOf
 from worker_sync.capture.versions import Records, carried
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableName, TableSchema
@@ -64,7 +64,7 @@ def check_stream(source: Source, checkpoint: Checkpoint) -> None:
             "point the URL at the right server, then worker-sync resume PIPELINE; or, to start anew from this one, "
             + _RESYNC,
         )
-    status = source.stream_status()
+    status = source.stream_status(checkpoint.confirmed)
     if not status.exists:
         raise Halt(State.SLOT_MISSING, "the source's stream was dropped", _RESYNC)
     if status.lost:
@@ -98,8 +98,9 @@ def target_function(home: str, sink: Sink, selected: Sequence[Selected], pinned:
         table = by_name.get(schema.table)
         if table is None:
             return None
-        excluded = (*table.excluded, *_unknown(schema, pinned.get(schema.table)))
-        return make_route(schema, sink.map_table(_at_home(schema, home), table.to), excluded)
+        shaper = table.shape.without(_unknown(schema, pinned.get(schema.table))).compile(schema)
+        shaped = schema if shaper is None else shaper.table
+        return Route(schema, sink.map_table(_at_home(shaped, home), table.to), shaper)
 
     return target_of
 
