@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from worker_sync.cli.app import COMMANDS, cli
-from worker_sync.core import settings
+from worker_sync.core import settings, table_rules
 from worker_sync.core.metrics import METRICS
 from worker_sync.core.settings import json_schema
 
@@ -68,7 +68,9 @@ def _nested(where: str, block: Schema, schema: Schema) -> Iterator[str]:
                 yield from _nested(where, inner, schema)
         inner_block = _block_of(value, schema)
         if inner_block is not None:
-            yield from _section(f"{where} `{key}`", inner_block, schema)
+            inside = f"{where} `{key}`" + (", by column" if value.get("type") == "object" else "")
+            yield from _section(inside, inner_block, schema)
+            yield from _nested(inside, inner_block, schema)
 
 
 def _resolved(value: Schema, schema: Schema) -> Schema:
@@ -101,7 +103,8 @@ def _section(title: str, block: Schema, schema: Schema) -> Iterator[str]:
 
 def _limits(model: str, key: str) -> Iterator[str]:
     """The schema doesn't know the limits of fields that have a validator of their own."""
-    field = getattr(settings, model).model_fields[key]
+    block = getattr(settings, model, None) or getattr(table_rules, model)
+    field = block.model_fields[key]
     for limit in field.metadata:
         for name, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most")):
             if (number := getattr(limit, name, None)) is not None:
@@ -129,7 +132,9 @@ def _kind(value: Schema, schema: Schema) -> str:
     if value.get("type") == "array":
         return f"a list; each {_kind(value['items'], schema)}"
     if value.get("type") == "object":
-        return "a mapping by name, see below"
+        inner = value.get("additionalProperties") or next(iter(value.get("patternProperties", {}).values()))
+        kind = _kind(inner, schema)
+        return f"a mapping by name{kind.removeprefix('a mapping') if 'see below' in kind else f'; each {kind}'}"
     return _scalar(value)
 
 

@@ -7,6 +7,7 @@ Every kind of event that is not known here stops the stream.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from struct import Struct
 from typing import Final
 
 import bson
@@ -23,7 +24,10 @@ from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Row
 
 _RESYNC: Final = "worker-sync resync PIPELINE"
-_OPS: Final = {b"insert": Op.INSERT, b"update": Op.UPDATE, b"replace": Op.UPDATE, b"delete": Op.DELETE}
+_OPS: Final = {
+    b"insert": Op.INSERT.value, b"update": Op.UPDATE.value, b"replace": Op.UPDATE.value, b"delete": Op.DELETE.value,
+}  # fmt: skip
+_DELETE: Final = Op.DELETE.value
 #: What ends a stream, in words.
 _ENDINGS: Final = {
     "drop": "collection {collection} was dropped",
@@ -34,6 +38,8 @@ _ENDINGS: Final = {
 _DOCUMENT: Final = 0x03
 
 Fields = dict[bytes, Place]
+#: A BSON timestamp read as one number: its increment is the low half.
+_UINT64: Final = Struct("<Q").unpack_from
 
 
 class Event(msgspec.Struct, gc=False):
@@ -77,14 +83,14 @@ class Decoder:
         op = _OPS.get(data[at_op + 4 : at_op + 3 + INT32(data, at_op)[0]])
         if op is None:
             raise self._stop(data, found)
-        size = int.from_bytes(data[at : at + 4], "little")
+        size = INT32(data, at)[0]
         number = self._number(data, found[b"ns"][1])
         if not number:
             return Event(info, size, message=self._message(op, data, found))
-        return self._row_event(Event(info, size), op, number, data, found)
+        return self._row_event(info, size, op, number, data, found)
 
     def _transaction(self, data: bytes, found: Fields) -> TransactionInfo:
-        commit = f"{int.from_bytes(data[(at := found[b'clusterTime'][1]) : at + 8], 'little'):016x}"
+        commit = f"{_UINT64(data, found[b'clusterTime'][1])[0]:016x}"
         if commit != self._info.commit:
             committed_at = INT64(data, found[b"wallTime"][1])[0] * 1000
             self._info = TransactionInfo(commit, committed_at, _xid(data, found))
@@ -101,30 +107,30 @@ class Decoder:
             number = self._by_namespace[namespace] = self._numbers.get(collection, 0)
         return number
 
-    def _row_event(self, event: Event, op: Op, number: int, data: bytes, found: Fields) -> Event:
+    def _row_event(self, info: TransactionInfo, size: int, op: str, number: int, data: bytes, found: Fields) -> Event:
         # A document key of a replica set is the `_id` alone.
         at = found[b"documentKey"][1]
+        is_delete = op == _DELETE
         try:
-            key = event.key = key_text(data[at + 4], data, at + 9)
+            key = key_text(data[at + 4], data, at + 9)
             before = _row(key, data, found.get(b"fullDocumentBeforeChange"))
-            after = None if op is Op.DELETE else _row(key, data, found.get(b"fullDocument"))
+            after = None if is_delete else _row(key, data, found.get(b"fullDocument"))
         except ValueError as error:
             raise self._unrepresentable(number, error) from None
-        event.change = Change(0, op.value, number, (key,) if op is Op.DELETE else None, before, after)
-        if after is None and op is not Op.DELETE:
-            event.unread = document(data, found[b"documentKey"][1])
-        return event
+        change = Change(0, op, number, (key,) if is_delete else None, before, after)
+        unread = document(data, at) if after is None and not is_delete else None
+        return Event(info, size, key, change, None, unread)
 
     def _unrepresentable(self, number: int, error: ValueError) -> Halt:
         detail = f"{self.schemas[number].table}, column {DOCUMENT} or {ID}: {error}"
         recovery = f"correct the document, then {_RESYNC}; or leave the collection out of the pipeline"
         return Halt(State.UNREPRESENTABLE_VALUE, detail, recovery)
 
-    def _message(self, op: Op, data: bytes, found: Fields) -> Message | None:
+    def _message(self, op: str, data: bytes, found: Fields) -> Message | None:
         key = _plain(data, found[b"documentKey"][1])["_id"]
-        if op is Op.DELETE and key == {"s": self._name}:
+        if op == _DELETE and key == {"s": self._name}:
             raise Halt(State.SLOT_MISSING, f"the stream {self._name} was dropped", _RESYNC)
-        if op is Op.DELETE or key.get("s") != self._name or "m" not in key:
+        if op == _DELETE or key.get("s") != self._name or "m" not in key:
             return None
         return Message(key["m"], bytes(_plain(data, found[b"fullDocument"][1])["content"]))
 

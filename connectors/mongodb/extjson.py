@@ -58,8 +58,8 @@ def string_at(data: bytes, at: int) -> tuple[str, int]:
 
 
 def _string(data: bytes, at: int) -> tuple[str, int]:
-    text, end = string_at(data, at)
-    return quoted(text), end
+    end = at + 4 + INT32(data, at)[0]
+    return quoted(data[at + 4 : end - 1].decode()), end
 
 
 def _cstring(data: bytes, at: int) -> tuple[str, int]:
@@ -235,9 +235,9 @@ def _array_of(texts: dict[int, ValueText]) -> ValueText:
         end = at + INT32(data, at)[0] - 1
         at += 4
         parts = []
+        index = data.index
         while at < end:
-            kind = data[at]
-            text, at = texts[kind](data, data.index(0, at + 1) + 1)
+            text, at = texts[data[at]](data, index(0, at + 1) + 1)
             parts.append(text)
         return "[" + ", ".join(parts) + "]", end + 1
 

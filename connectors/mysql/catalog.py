@@ -162,8 +162,13 @@ def foreign_keys(connection: Connection, database: str) -> list[ForeignKey]:
 
 def server_identity(connection: Connection) -> str:
     """What tells this server from any other: its own identifier. Raises pymysql.Error."""
-    name = "server_uid" if is_mariadb(connection) else "server_uuid"
-    return str(query(connection, f"SELECT @@{name}")[0][0])
+    if not is_mariadb(connection):
+        return str(query(connection, "SELECT @@server_uuid")[0][0])
+    # Before 10.10 MariaDB has no identifier: where it is has to do.
+    known = query(connection, "SHOW VARIABLES LIKE 'server_uid'")
+    if known:
+        return str(known[0][1])
+    return str(query(connection, "SELECT CONCAT(@@hostname, ':', @@port, @@datadir)")[0][0])
 
 
 def _named(names: Iterable[str] | None) -> str:

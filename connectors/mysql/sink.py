@@ -108,6 +108,8 @@ class MysqlSink(Sink):
                 self._undo()
                 again = self._next_manner(error, manner)
                 if again is None:
+                    # A session keeps the server's settings; what a person mends is seen by a new one.
+                    self._session.close()
                     raise refusal(error, batch) from error
                 manner = again
             except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Final
 
 from connectors.mysql.catalog import ColumnInfo, TableInfo, UniqueIndex
 from connectors.mysql.keys import KeyColumn, key_columns
@@ -14,7 +15,9 @@ from worker_sync.core.errors import Halt, State, Unrepresentable
 from worker_sync.core.schema import TableSchema
 from worker_sync.core.values import UNCHANGED, Key, Row
 
-_TRANSACTIONAL = "InnoDB"
+_TRANSACTIONAL: Final = "InnoDB"
+#: What an upsert calls the new row; no table has this name.
+_NEW: Final = "worker_sync_new"
 
 
 class TargetTable:
@@ -106,7 +109,7 @@ class TargetTable:
         to a column of the key, which the server refuses: the statement fails before it changes another row.
         """
         # VALUES() is deprecated in MySQL; MariaDB has nothing else.
-        new = "new.{}" if row_alias else "VALUES({})"
+        new = f"{_NEW}.{{}}" if row_alias else "VALUES({})"
         same = " AND ".join(self._same(column, new.format(quote(column.name))) for column in self.key)
         guard = quote(self._guard)
         sets = [f"{guard} = IF({same}, {self.name}.{guard}, {self._refused})"]
@@ -114,7 +117,7 @@ class TargetTable:
             name = quote(self.schema.column_names[index])
             if index not in self.schema.key_indexes:
                 sets.append(f"{name} = {new.format(name)}")
-        return f"{' AS new' if row_alias else ''} ON DUPLICATE KEY UPDATE {', '.join(sets)}"
+        return f"{f' AS {_NEW}' if row_alias else ''} ON DUPLICATE KEY UPDATE {', '.join(sets)}"
 
     def _same(self, column: KeyColumn, new: str) -> str:
         old = f"{self.name}.{quote(column.name)}"

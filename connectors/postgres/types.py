@@ -61,21 +61,22 @@ class _CatalogType:
     labels: tuple[str, ...]
 
 
-# An array type is one that its element type names as its array type: int2vector has elements, but is none.
+# An array type is one that its element type names as its array type: int2vector has elements, but is none. Arrays of
+# boxes have a delimiter of their own, which no other engine could read: they are native.
 _TYPES_SQL: Final = """
 WITH RECURSIVE needed(oid) AS (
     SELECT unnest(%s::oid[])
   UNION
     SELECT CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE e.oid END
     FROM needed JOIN pg_type t ON t.oid = needed.oid
-    LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+    LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid AND e.typdelim = ','
     WHERE t.typtype = 'd' OR e.oid IS NOT NULL
 )
 SELECT t.oid::bigint, t.typname::text,
        CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE 0 END::bigint, t.typtypmod, coalesce(e.oid, 0)::bigint,
        ARRAY(SELECT enumlabel::text FROM pg_enum WHERE enumtypid = t.oid ORDER BY enumsortorder)
 FROM needed JOIN pg_type t ON t.oid = needed.oid
-LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid
+LEFT JOIN pg_type e ON e.oid = t.typelem AND e.typarray = t.oid AND e.typdelim = ','
 """
 
 

@@ -179,6 +179,27 @@ def test_foreign_keys_neither_order_writes_nor_cascade(sink: MysqlSink, either_t
     assert read_rows(sink, parent) == {}
 
 
+def test_triggers_fire_unless_they_look_at_foreign_key_checks(
+    sink: MysqlSink, people: TableSchema, either_target: str
+) -> None:
+    run(either_target, "CREATE TRIGGER a BEFORE INSERT ON people FOR EACH ROW SET NEW.age = NEW.age + 100")
+    check = "IF(@@foreign_key_checks, 'trigger', NEW.extra)"
+    run(either_target, f"CREATE TRIGGER b BEFORE INSERT ON people FOR EACH ROW SET NEW.extra = {check}")
+    script = Script(people)
+    script.add(insert((3, "cy", 1)))
+    assert sink.apply(script.whole()) == Outcome.APPLIED
+    assert run(either_target, "SELECT age, extra FROM people WHERE id = 3") == [(101, "none")]
+
+
+def test_a_table_may_be_called_new(sink: MysqlSink) -> None:
+    table = created(sink, notes("new"))
+    script = Script(table)
+    script.add(insert((1, "a", None)))
+    script.add(update((1, "b", None)))
+    apply_each(sink, script)
+    assert read_rows(sink, table) == {(1,): (1, "b", None)}
+
+
 def test_a_truncate_goes_back_with_its_transaction(sink: MysqlSink, people: TableSchema) -> None:
     script = Script(people)
     script.add(truncate(), insert((1, "x", None)), update((9, UNCHANGED, 1)))

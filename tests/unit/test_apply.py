@@ -146,3 +146,9 @@ def _batch(table: TableSchema, changes: list[Change]) -> tuple[Batch, list[Chang
     info = TransactionInfo("0", 0)
     sections = [Section(info, len(changes))]
     return Batch("s", "p", 0, 1, Position("0"), Position("1"), sections, {1: table}, changes), changes
+
+
+def test_a_partial_update_takes_nothing_from_a_row_that_was_deleted_before_it() -> None:
+    steps = folded(delete((1,)), update((1, "new", UNCHANGED)))
+    assert [list(step.tables[0].deletes) for step in steps if isinstance(step, Writes)] == [[(1,)], []]
+    assert [list(step.tables[0].rows) for step in steps if isinstance(step, Writes)] == [[], [(1,)]]

@@ -54,6 +54,8 @@ def test_a_good_file_has_its_values_and_the_defaults_of_the_rest(written: Path) 
     assert settings.state_dir == written.parent / ".worker-sync"
 
 
+RULE = "pipelines.shop-to-reporting.tables[1]"
+
 BAD = {
     "unknown key": (
         GOOD + "brokr: x\n",
@@ -62,8 +64,10 @@ BAD = {
     "unknown key in a list": (
         GOOD.replace("exclude:", "exlude:"),
         [
-            "pipelines.shop-to-reporting.tables[1].columns.exclude: is missing; add it",
-            "pipelines.shop-to-reporting.tables[1].columns.exlude: unknown key 'exlude'; did you mean 'exclude'?",
+            (
+                "pipelines.shop-to-reporting.tables[1].columns.exlude: unknown key 'exlude'; did you mean 'exclude' "
+                "or 'include'?"
+            )
         ],
     ),
     "unknown source": (
@@ -188,6 +192,58 @@ BAD = {
             "log.level: should be 'debug', 'info', 'warning' or 'error'",
         ],
     ),
+    "include and exclude": (
+        GOOD.replace("exclude: [card_number]", "exclude: [a], include: [b]"),
+        [f"{RULE}.columns: include and exclude can't stand together; keep one"],
+    ),
+    "columns that say nothing": (
+        GOOD.replace("{exclude: [card_number]}", "{}"),
+        [f"{RULE}.columns: is empty; give include, exclude, rename or mask"],
+    ),
+    "two columns of one name": (
+        GOOD.replace("exclude: [card_number]", "rename: {a: x, b: x}"),
+        [f"{RULE}.columns.rename.b: 'x' is the name of 'a' too; use another one"],
+    ),
+    "a mask of what is excluded": (
+        GOOD.replace("exclude: [card_number]", "exclude: [a], mask: {a: {method: redact, text: x}}"),
+        [f"{RULE}.columns.mask.a: is excluded; remove one of the two"],
+    ),
+    "an unknown method": (
+        GOOD.replace("exclude: [card_number]", "mask: {a: {method: blur}}"),
+        [f"{RULE}.columns.mask.a.method: should be 'hash', 'partial', 'redact' or 'null'"],
+    ),
+    "an unknown key of a mask": (
+        GOOD.replace("exclude: [card_number]", "mask: {a: {method: partial, lats: 4}}"),
+        [f"{RULE}.columns.mask.a.lats: unknown key 'lats'; did you mean 'last'?"],
+    ),
+    "a mask without what it needs": (
+        GOOD.replace("exclude: [card_number]", "mask: {a: {method: hash, secret: hunter2}}"),
+        [f"{RULE}.columns.mask.a: the secret is too short; use at least 16 bytes"],
+    ),
+    "a filter that is none": (
+        GOOD.replace("columns: {exclude: [card_number]}", "where: region == 'eu'"),
+        [f"{RULE}.where: expected a text in single quotes, a number, TRUE or FALSE at character 9"],
+    ),
+    "a field without a type": (
+        GOOD.replace("columns: {exclude: [card_number]}", "fields: {a: {path: b..c}, d: {type: txt}}"),
+        [
+            f"{RULE}.fields.a.path: not a path; write the names of nested fields with dots between, like order.total",
+            f"{RULE}.fields.a.type: is missing; add it",
+            f"{RULE}.fields.d.type: no type 'txt'; did you mean 'text'?",
+        ],
+    ),
+    "a rest of nothing": (
+        GOOD.replace("columns: {exclude: [card_number]}", "rest: more"),
+        [f"{RULE}: `rest` keeps what `fields` leave; declare fields too"],
+    ),
+    "a rest that is a field": (
+        GOOD.replace("columns: {exclude: [card_number]}", "fields: {a: {type: text}}, rest: a"),
+        [f"{RULE}.rest: 'a' is one of the fields too; use another name"],
+    ),
+    "fields of a pattern": (
+        GOOD.replace('"public.*"', '{name: "o*", fields: {a: {type: text}}}'),
+        ["pipelines.shop-to-reporting.tables[0]: `fields` needs a plain table name, not a pattern"],
+    ),
     "YAML syntax": ("x: 1\na: b: c\n", ["line 2, column 5: mapping values are not allowed here"]),
     "a key that stands twice": (GOOD + "broker: redis://b\n", ["line 11, column 1: the key 'broker' stands twice"]),
     "a list": ("[]", ["is no mapping; see `worker-sync config schema`"]),
@@ -277,7 +333,7 @@ def test_a_plain_name_goes_before_a_pattern(written: Path) -> None:
     settings = loaded(written, GOOD)
     tables = [table("public.tickets"), table("public.orders"), table("private.keys")]
     chosen = settings.select(settings.pipeline("shop-to-reporting"), tables)
-    assert [(str(one.source.table), one.to, one.excluded) for one in chosen] == [
+    assert [(str(one.source.table), one.to, one.shape.exclude) for one in chosen] == [
         ("public.orders", None, ()),
         ("public.tickets", "tickets", ("card_number",)),
     ]
@@ -297,3 +353,61 @@ def test_a_selection_that_names_nothing_is_refused(written: Path, tables: list[T
     with pytest.raises(ConfigError) as caught:
         settings.select(settings.pipeline("shop-to-reporting"), tables)
     assert expected in str(caught.value)
+
+
+def chosen(path: Path, rules: str, *tables: TableSchema) -> list[tuple[str, str | None]]:
+    settings = loaded(path, GOOD.partition("    tables:")[0] + f"    tables: {rules}\n")
+    found = settings.select(settings.pipeline("shop-to-reporting"), tables)
+    return [(str(one.source.table), one.to) for one in found]
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ("[orders]", ["private.orders", "public.orders"]),
+        ("['*']", ["private.keys", "private.orders", "public.orders"]),
+        ("['o*']", ["private.orders", "public.orders"]),
+        ("['public.*']", ["public.orders"]),
+    ],
+)
+def test_a_name_without_namespace_means_the_tables_of_every_namespace(
+    written: Path, rules: str, expected: list[str]
+) -> None:
+    tables = [table("private.orders"), table("public.orders"), table("private.keys")]
+    assert [name for name, _ in chosen(written, rules, *tables)] == expected
+
+
+def test_a_name_with_namespace_goes_before_one_without(written: Path) -> None:
+    tables = [table("private.orders"), table("public.orders")]
+    rules = "['*', {name: orders}, {name: public.orders, to: mine}]"
+    assert chosen(written, rules, *tables) == [("private.orders", None), ("public.orders", "mine")]
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ("[oders]", "tables[0]: no table 'oders'; did you mean 'orders'?"),
+        ("['x*']", "tables[0]: 'x*' matches no table"),
+        (
+            "[{name: orders, to: all}]",
+            "tables[0].to: private.orders, public.orders can't all be all; name one of them",
+        ),
+    ],
+)
+def test_a_name_without_namespace_that_means_none_or_too_many_is_refused(
+    written: Path, rules: str, expected: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        chosen(written, rules, table("private.orders"), table("public.orders"))
+    assert expected in str(caught.value)
+
+
+def test_the_secret_of_a_mask_comes_from_the_environment_and_shows_nowhere(
+    written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "sixteen bytes or more"
+    monkeypatch.setenv("MASK_SECRET", secret)
+    mask = "mask: {a: {method: hash, secret: '${MASK_SECRET}'}}"
+    settings = loaded(written, GOOD.replace("exclude: [card_number]", mask))
+    assert secret in settings.secrets()
+    assert secret not in repr(settings) + str(settings) + settings.model_dump_json()

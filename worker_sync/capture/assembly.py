@@ -318,7 +318,7 @@ def _alterer(entry: Ready, stream: Stream, catalogue: Catalogue) -> Alterer:
         entry.target_of,
         entry.sink.alters_rows,
         entry.records,
-        {table.source.table: table.excluded for table in entry.selected},
+        {table.source.table: table.shape.guarded for table in entry.selected},
         lambda name: carries(pipeline, name),
     )
     return Alterer(pipeline.name, pipeline.schema_changes, versions, stream.schemas, catalogue)

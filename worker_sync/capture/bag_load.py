@@ -76,9 +76,9 @@ class BagLoad:
         self._begun = True
         self.copied = fetched.chunk.done
         first = len(changes) + 1
-        row_of = fetched.route.row
+        shaped = map(fetched.route.row, fetched.chunk.rows)
         changes += [
-            Change(number, Op.READ, 0, None, None, row_of(row)) for number, row in enumerate(fetched.chunk.rows, first)
+            Change(number, Op.READ, 0, None, None, row) for number, row in enumerate(shaped, first) if row is not None
         ]
         self.load.rows += len(fetched.chunk.rows)
         return changes
@@ -88,19 +88,20 @@ class BagLoad:
         assert self._snapshot is not None
         self._taken_from = self.hold
         taken = self._withheld.take(CHANGES, self._snapshot.sees)
-        return [self._shaped(number, change, routes[change.table]) for number, change in enumerate(taken, 1)]
+        shaped = (self._shaped(number, change, routes[change.table]) for number, change in enumerate(taken, 1))
+        return [change for change in shaped if change is not None]
 
     @property
     def is_complete(self) -> bool:
         """Nothing is withheld any more."""
         return self.copied and self._withheld.hold is None
 
-    def _shaped(self, number: int, change: Change, route: Route | None) -> Change:
+    def _shaped(self, number: int, change: Change, route: Route | None) -> Change | None:
         source = self.route.source
         if route is None or route.source.column_names != source.column_names or route.source.key != source.key:
             raise Transient(f"the columns of {source.table} changed while it was being read")
         shaped = route.change(change)
-        return Change(number, shaped.op, 0, shaped.key, shaped.before, shaped.after)
+        return shaped and Change(number, shaped.op, 0, shaped.key, shaped.before, shaped.after)
 
 
 def split(

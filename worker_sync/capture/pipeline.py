@@ -128,8 +128,12 @@ class Pipeline:
         routed = []
         for change in changes:
             route = routes[change.table]
-            if route is not None:
-                routed.append(change if route.pick is None else route.change(change))
+            if route is None:
+                continue
+            if route.shaper is None:
+                routed.append(change)
+            elif (shaped := route.change(change)) is not None:
+                routed.append(shaped)
         return routed
 
     def _finish(self, steps: Iterator[None], piece: Piece, now: float, marker: bool) -> Iterator[None]:

@@ -12,7 +12,7 @@ import msgspec
 
 from connectors.base import Sink, Source
 from connectors.registry import open_sink
-from worker_sync.capture.routing import Route, TargetOf, make_route
+from worker_sync.capture.routing import Route, TargetOf
 from worker_sync.capture.versions import Records, carried
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableName, TableSchema
@@ -98,8 +98,9 @@ def target_function(home: str, sink: Sink, selected: Sequence[Selected], pinned:
         table = by_name.get(schema.table)
         if table is None:
             return None
-        excluded = (*table.excluded, *_unknown(schema, pinned.get(schema.table)))
-        return make_route(schema, sink.map_table(_at_home(schema, home), table.to), excluded)
+        shaper = table.shape.without(_unknown(schema, pinned.get(schema.table))).compile(schema)
+        shaped = schema if shaper is None else shaper.table
+        return Route(schema, sink.map_table(_at_home(shaped, home), table.to), shaper)
 
     return target_of
 

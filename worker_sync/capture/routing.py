@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from operator import itemgetter
 
-from worker_sync.core.change import Change
-from worker_sync.core.errors import ConfigError
+from worker_sync.capture.filtering import filtered
+from worker_sync.core.change import Change, Op
 from worker_sync.core.schema import TableName, TableSchema
-from worker_sync.core.values import Row
+from worker_sync.core.shape import Shaper
+from worker_sync.core.values import Key, Row
 
 #: Gives a source table as the target knows it, or None when the pipeline doesn't take the table.
 TargetOf = Callable[[TableSchema], "Route | None"]
@@ -20,46 +20,57 @@ class Route:
     """One version of a source table on its way to a target.
 
     `source` is the table with all columns, `target` names the target's table and holds the columns that travel.
-    `pick` makes a target row of a source row; None when every column travels.
+    `shaper` makes a target row of a source row; None when every row travels as it is.
     """
 
     source: TableSchema
     target: TableSchema
-    pick: Callable[[Row], Row] | None
+    shaper: Shaper | None
 
-    def row(self, row: Row) -> Row:
-        return row if self.pick is None else self.pick(row)
+    @property
+    def filters(self) -> bool:
+        """Some rows of the table are not for the target."""
+        return self.shaper is not None and self.shaper.keeps is not None
 
-    def change(self, change: Change) -> Change:
-        """The change with the columns that travel. Excluded values never leave this process."""
-        pick = self.pick
-        if pick is None:
+    def change(self, change: Change) -> Change | None:
+        """The change as it travels; None when it does not concern the target. What is left out or masked never leaves
+        this process in clear. Raises Halt for an update of which the filter can't say whether its row belongs to the
+        pipeline, Unrepresentable for a document that is not as declared."""
+        shaper = self.shaper
+        if shaper is None:
             return change
-        before = None if change.before is None else pick(change.before)
-        after = None if change.after is None else pick(change.after)
+        if shaper.unfold is not None:
+            before = None if change.before is None else shaper.unfolded_or_none(change.before)
+            after = None if change.after is None else shaper.unfold(change.after)
+            change = Change(change.ordinal, change.op, change.table, change.key, before, after)
+        if shaper.keeps is not None:
+            kept = filtered(change, shaper.keeps, shaper.whole)
+            if kept is None:
+                return None
+            change = kept
+        if shaper.pick is None:
+            return change
+        before = None if change.before is None else shaper.pick(change.before)
+        after = None if change.after is None else shaper.pick(change.after)
         return Change(change.ordinal, change.op, change.table, change.key, before, after)
 
+    def row(self, row: Row) -> Row | None:
+        """A complete row as it travels; None when it does not belong to the pipeline."""
+        return row if self.shaper is None else self.shaper.row(row)
 
-def make_route(source: TableSchema, target: TableSchema, excluded: Sequence[str]) -> Route:
-    """The route of `source` into `target` without the excluded columns, of which this version of the table need not
-    have all. Raises ConfigError when one of them is part of the key."""
-    excluded = [name for name in excluded if name in source.column_names]
-    needed = [name for name in excluded if name in source.key]
-    if needed:
-        raise ConfigError(f"column {', '.join(needed)} of {source.table} is part of its key and can't be excluded")
-    if not excluded:
-        return Route(source, target, None)
-    kept = [index for index, column in enumerate(source.columns) if column.name not in excluded]
-    columns = tuple(source.columns[index] for index in kept)
-    narrowed = TableSchema(target.table, columns, target.key, target.engine)
-    return Route(source, narrowed, _picker(kept))
+    def read(self, ordinal: int, key: Key, row: Row | None, *, again: bool) -> Change | None:
+        """The change, of table 0, that brings a row of a snapshot chunk; `row` None: the target has it and the source
+        has not. Of rows that don't belong to the pipeline only those that are read `again` may be at the target."""
+        shaped = None if row is None else self.row(row)
+        if shaped is not None:
+            return Change(ordinal, Op.READ, 0, None, None, shaped)
+        if row is not None and not again:
+            return None
+        return Change(ordinal, Op.DELETE, 0, key, None, None)
 
-
-def _picker(kept: list[int]) -> Callable[[Row], Row]:
-    if len(kept) == 1:
-        only = kept[0]
-        return lambda row: (row[only],)
-    return itemgetter(*kept)
+    def carries(self, row: Row) -> bool:
+        """Whether a complete row of the source belongs at the target."""
+        return not self.filters or self.row(row) is not None
 
 
 class Routes(dict[int, "Route | None"]):

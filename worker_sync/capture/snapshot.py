@@ -12,7 +12,8 @@ stream as one batch per shard, at a place where three things hold:
 
 An update that left a large column unsent finds no row in the target while the row's chunk is still to come: batches
 say that the table is loading, the target skips it, and the chunk brings the row. Only a key change can carry such a
-row out of a range that is still to be read into one that was read already; those keys are read once more, by key.
+row out of a range that is still to be read into one that was read already, or, where rows are filtered, any such update
+can bring in a row that its chunk left out; those keys are read once more, by key.
 
 Progress is written by the target in the transaction that applies the chunk, so a restart reads again only the chunks
 that were under way.
@@ -31,6 +32,7 @@ from worker_sync.capture.bag_load import BagLoad, split
 from worker_sync.capture.fetcher import Fetched, Fetcher, TableLoad
 from worker_sync.capture.overlay import Overlay, lay_over
 from worker_sync.capture.pipeline import Pipeline, bag_shard, shard_of
+from worker_sync.capture.routing import Route
 from worker_sync.core.change import Change, Op, Piece, SnapshotMark, TransactionInfo
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
@@ -174,7 +176,7 @@ class Loader(Closeable):
             overlay = None if route is None else self._overlays.get(route.source.table)
             if route is None or overlay is None:
                 continue
-            self._note_move(change, route.source, read)
+            self._note_move(change, route, read)
             if info.commit <= self._begin:
                 self._expect(info)
                 continue
@@ -185,10 +187,13 @@ class Loader(Closeable):
         if self._fetched is None or not self._fetched.chunk.sees(info):
             self._must_see[info.commit] = info
 
-    def _note_move(self, change: Change, schema: TableSchema, read: str) -> None:
+    def _note_move(self, change: Change, route: Route, read: str) -> None:
         """Remember a key whose row must be read again; for a table that was not begun that is only once too often."""
-        if change.key is None or change.after is None or is_complete(change.after):
+        if change.after is None or is_complete(change.after):
             return
+        if change.key is None and not route.filters:
+            return
+        schema = route.source
         load = next(load for load in self._queue if load.name == schema.table)
         load.again.append(tuple([change.after[index] for index in schema.key_indexes]))
         self._hold, self._release_at = self._hold or read, []
@@ -279,12 +284,9 @@ class Loader(Closeable):
         shards = len(self._pipeline.lanes)
         groups: list[list[Change]] = [[] for _ in range(shards)]
         for number, (key, row) in enumerate(fetched.rows.items(), 1):
-            change = (
-                Change(number, Op.DELETE, 0, key, None, None)
-                if row is None
-                else Change(number, Op.READ, 0, None, None, fetched.route.row(row))
-            )
-            groups[shard_of(key, shards) if shards > 1 else 0].append(change)
+            change = fetched.route.read(number, key, row, again=bool(fetched.asked))
+            if change is not None:
+                groups[shard_of(key, shards) if shards > 1 else 0].append(change)
         for lane, group in zip(self._pipeline.lanes, groups, strict=True):
             lane.send_chunk(fetched.route.target, group, mark)
         load.rows += len(fetched.rows)

@@ -43,7 +43,7 @@ def run(space: Workspace, name: str, timeout: float, *, quiet: bool) -> Result:
     pipeline = space.settings.pipeline(name)
     waiter = space.waiter(pipeline)
     waiter.wait(timeout)
-    with space.source(pipeline.source).reader() as source, space.sink(pipeline.target).reader() as target:
+    with space.source_reader(pipeline) as source, space.sink(pipeline.target).reader() as target:
         comparison = Comparison(source, target, waiter.catch_up, progress=_silent if quiet else _show)
         result = comparison.run(name, space.pairs(pipeline))
     if not quiet:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from connectors.base import Sink, Source
+from connectors.base import Sink, Source, TableReader
 from connectors.registry import open_sink, open_source
 from worker_sync.capture.preparation import (
     all_tables,
@@ -32,7 +32,7 @@ from worker_sync.store import ControlStore
 from worker_sync.store.errors import NotInitialized
 from worker_sync.store.pipelines import Status
 from worker_sync.store.versions import TableVersion
-from worker_sync.verification import TablePair, Waiter
+from worker_sync.verification import ShapedReader, Shaping, TablePair, Waiter
 
 #: Table that a source has, its route to the target.
 Routed = list[Route]
@@ -181,12 +181,18 @@ class Workspace:
         if standing.status is Status.PAUSED:
             raise WorkerSyncError(f"{pipeline} is paused; run `worker-sync resume {pipeline}`")
 
+    def source_reader(self, pipeline: Pipeline) -> TableReader:
+        """A reader of the source's rows as they travel to the pipeline's target."""
+        chosen = self._given.select(pipeline, self.tables(pipeline.source))
+        shapings = {table.source.table: Shaping(table.source, table.shape) for table in chosen}
+        return ShapedReader(self.source(pipeline.source).reader(), shapings)
+
     def pairs(self, pipeline: Pipeline) -> list[TablePair]:
         """What a comparison of the pipeline's two sides reads."""
-        return [TablePair(_narrowed(route), route.target) for route in self.routes(pipeline)]
+        return [TablePair(_as_it_travels(route), route.target) for route in self.routes(pipeline)]
 
 
-def _narrowed(route: Route) -> TableSchema:
-    """The source table with the columns that travel only."""
+def _as_it_travels(route: Route) -> TableSchema:
+    """The source table under its own name with the columns that travel."""
     source, target = route.source, route.target
-    return TableSchema(source.table, target.columns, source.key, source.engine)
+    return TableSchema(source.table, target.columns, target.key, source.engine)

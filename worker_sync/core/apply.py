@@ -185,6 +185,10 @@ def _put(folder: _Folder, change: Change) -> None:
     earlier = writes.rows.get(old_key)
     if earlier is not None:
         row = merge(earlier, row)
+    if old_key in writes.deletes and not is_complete(row):
+        # The deleted row must be gone by then: nothing of it may be kept.
+        folder.close_run()
+        writes = folder.writes(change.table)
     if old_key != new_key:
         if not is_complete(row):
             folder.add(Move(writes.table, old_key, row, writes.loading))

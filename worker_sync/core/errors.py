@@ -83,6 +83,7 @@ class State(StrEnum):
     UNKNOWN_MESSAGE = "unknown-message"
     UNREPRESENTABLE_VALUE = "unrepresentable-value"
     SCHEMA_MISMATCH = "schema-mismatch"
+    FILTER_UNDECIDED = "filter-undecided"
     SCHEMA_CHANGED = "schema-changed"
     TARGET_REJECTED = "target-rejected"
     UNDECODABLE_BATCH = "undecodable-batch"

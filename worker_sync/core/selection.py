@@ -9,43 +9,48 @@ from typing import TYPE_CHECKING
 
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.settings_file import Problem, SettingsError, complain
+from worker_sync.core.shape import Shape
+from worker_sync.core.table_rules import TableRule
 
 if TYPE_CHECKING:
-    from worker_sync.core.settings import Pipeline, TableRule
+    from worker_sync.core.settings import Pipeline
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """One table of a pipeline: the source's schema, the configured target name, and the columns that stay behind, of
-    which this version of the table need not have all."""
+    """One table of a pipeline: the source's schema, the configured target name, and the shape of what travels."""
 
     source: TableSchema
     to: str | None
-    excluded: tuple[str, ...]
+    shape: Shape
 
 
 def select(pipeline: Pipeline, tables: Sequence[TableSchema]) -> list[Selected]:
-    """The tables that `pipeline` carries, in name order. A plain name goes before patterns, an earlier pattern before
-    a later one. Raises SettingsError for a table or column that isn't there."""
+    """The tables that `pipeline` carries, in name order. A name with a namespace goes before one without, a name
+    before patterns, an earlier pattern before a later one. Raises SettingsError for what the tables don't allow."""
     problems = _unmatched(pipeline, tables)
     chosen: list[Selected] = []
     for table in sorted(tables, key=lambda table: table.table):
         index = _rule_for(pipeline, table.table)
         if index is not None:
             rule = pipeline.tables[index]
-            problems += _bad_columns(f"pipelines.{pipeline.name}.tables[{index}].columns.exclude", rule, table)
-            chosen.append(Selected(table, rule.to, rule.excluded))
+            shape = Shape.of(rule, table)
+            at = f"pipelines.{pipeline.name}.tables[{index}]"
+            problems += shape.problems(at, table, all_columns=not rule.is_pattern)
+            chosen.append(Selected(table, rule.to, shape))
     if problems:
         raise SettingsError(f"database {pipeline.source!r}", problems)
     return chosen
 
 
 def matches(rule: TableRule, table: TableName) -> bool:
-    """Whether the rule's name or pattern means this table."""
+    """Whether the rule's name or pattern means this table; without a namespace it means those of every namespace."""
     wanted = TableName.parse(rule.name)
     if not rule.is_pattern:
-        return wanted == table
-    return fnmatchcase(table.namespace, wanted.namespace) and fnmatchcase(table.name, wanted.name)
+        return wanted == table or (not wanted.namespace and wanted.name == table.name)
+    if wanted.namespace and not fnmatchcase(table.namespace, wanted.namespace):
+        return False
+    return fnmatchcase(table.name, wanted.name)
 
 
 def carries(pipeline: Pipeline, table: TableName) -> bool:
@@ -59,25 +64,20 @@ def names(pipeline: Pipeline, table: TableName) -> bool:
 
 
 def _rule_for(pipeline: Pipeline, table: TableName) -> int | None:
-    order = sorted(range(len(pipeline.tables)), key=lambda index: pipeline.tables[index].is_pattern)
-    return next((index for index in order if matches(pipeline.tables[index], table)), None)
+    rules = pipeline.tables
+    order = sorted(range(len(rules)), key=lambda index: (rules[index].is_pattern, "." not in rules[index].name))
+    return next((index for index in order if matches(rules[index], table)), None)
 
 
 def _unmatched(pipeline: Pipeline, tables: Sequence[TableSchema]) -> list[Problem]:
-    names = [str(table.table) for table in tables]
     found = []
     for index, rule in enumerate(pipeline.tables):
-        if not any(matches(rule, table.table) for table in tables):
+        meant = [table.table for table in tables if matches(rule, table.table)]
+        at = f"pipelines.{pipeline.name}.tables[{index}]"
+        if not meant:
             what = f"{rule.name!r} matches no table" if rule.is_pattern else f"no table {rule.name!r}"
-            found.append(complain(f"pipelines.{pipeline.name}.tables[{index}]", what, rule.name, names))
-    return found
-
-
-def _bad_columns(path: str, rule: TableRule, table: TableSchema) -> list[Problem]:
-    found = []
-    for name in rule.excluded:
-        if name in table.key:
-            found.append(Problem(path, f"{name!r} belongs to the key of {table.table}; a key can't be left out"))
-        elif name not in table.column_names and not rule.is_pattern:
-            found.append(complain(path, f"{table.table} has no column {name!r}", name, table.column_names))
+            known = {str(table.table) if "." in rule.name else table.table.name for table in tables}
+            found.append(complain(at, what, rule.name, known))
+        elif rule.to is not None and len(meant) > 1:
+            found.append(Problem(f"{at}.to", f"{', '.join(map(str, meant))} can't all be {rule.to}; name one of them"))
     return found

@@ -9,42 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    GetJsonSchemaHandler,
     PrivateAttr,
     SecretStr,
     StringConstraints,
     ValidationError,
     model_validator,
 )
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import PydanticCustomError
 
+from worker_sync.core.blocks import Block, Int, Seconds
 from worker_sync.core.errors import ConfigError
 from worker_sync.core.schema import TableSchema
 from worker_sync.core.secrets import Url
 from worker_sync.core.selection import Selected, select
 from worker_sync.core.settings_file import Problem, SettingsError, complain, prepare, problems_of, read_yaml
-
-PATTERN_CHARACTERS: Final = frozenset("*?[")
+from worker_sync.core.table_rules import TableRule, contradictions
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-
-
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise PydanticCustomError("number", "Input should be a number, not true or false")
-    return value
-
-
-Int = Annotated[int, BeforeValidator(_no_bool)]
-Seconds = Annotated[float, BeforeValidator(_no_bool)]
 
 
 def _control_url(url: Url) -> Url:
@@ -68,11 +54,7 @@ def _broker_url(url: Url) -> Url:
     raise PydanticCustomError("broker", "no such broker; write redis://... or rediss://...")
 
 
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, hide_input_in_errors=True)
-
-
-class Database(_Block):
+class Database(Block):
     """A database to read from or write to."""
 
     _name: str = PrivateAttr("")
@@ -83,50 +65,7 @@ class Database(_Block):
         return self._name
 
 
-class Columns(_Block):
-    """Which columns of a table travel."""
-
-    exclude: Annotated[tuple[Annotated[str, StringConstraints(min_length=1)], ...], Field(min_length=1)]
-
-
-def _table_name(text: str) -> str:
-    if not all(text.split(".", 1)) or any(character.isspace() for character in text):
-        raise PydanticCustomError("table", "not a table name; write namespace.name, or a pattern like public.*")
-    return text
-
-
-class TableRule(_Block):
-    """Tables by `namespace.name`, where `*`, `?` and `[...]` match within each part; `to` renames one table."""
-
-    name: Annotated[str, AfterValidator(_table_name)]
-    to: Annotated[str, StringConstraints(pattern=r"^\S+$")] | None = None
-    columns: Columns | None = None
-
-    @property
-    def is_pattern(self) -> bool:
-        return not PATTERN_CHARACTERS.isdisjoint(self.name)
-
-    @property
-    def excluded(self) -> tuple[str, ...]:
-        return self.columns.exclude if self.columns else ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_text(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _rename_one(self) -> TableRule:
-        if self.to is not None and self.is_pattern:
-            raise PydanticCustomError("to", "`to` needs a plain table name, not a pattern")
-        return self
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string"}, handler(schema)]}
-
-
-class Pipeline(_Block):
+class Pipeline(Block):
     """Tables of one source, kept in step in one target."""
 
     _name: str = PrivateAttr("")
@@ -144,7 +83,7 @@ class Pipeline(_Block):
         return self._name
 
 
-class Capture(_Block):
+class Capture(Block):
     """Batches, the window of batches that are not applied yet, and the snapshot."""
 
     batch_changes: Annotated[Int, Field(ge=1)] = 4000
@@ -167,7 +106,7 @@ class Capture(_Block):
         return self
 
 
-class Worker(_Block):
+class Worker(Block):
     """The pool of `worker-sync worker` and `up`."""
 
     pool: Literal["solo", "prefork", "threads"] = "solo"
@@ -183,14 +122,14 @@ class Worker(_Block):
 Port = Annotated[Int, Field(ge=0, le=65535)]
 
 
-class Exporter(_Block):
+class Exporter(Block):
     """Where metrics and health are served; port 0 picks a free one."""
 
     host: str = "127.0.0.1"
     port: Port = 9808
 
 
-class Flower(_Block):
+class Flower(Block):
     """Flower's address and, when both are given, its basic authentication."""
 
     enabled: bool = True
@@ -206,20 +145,20 @@ class Flower(_Block):
         return self
 
 
-class Log(_Block):
+class Log(Block):
     """Form and threshold of the log on standard error."""
 
     format: Literal["text", "json"] = "text"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Heartbeat(_Block):
+class Heartbeat(Block):
     """How often each source gets a message that makes idle differ from stuck."""
 
     every_s: Annotated[Seconds, Field(ge=0.1)] = 1.0
 
 
-class Schedule(_Block):
+class Schedule(Block):
     """Changes of one entry of the schedule."""
 
     every_s: Annotated[Seconds, Field(gt=0)] | None = None
@@ -233,7 +172,7 @@ class Schedule(_Block):
         return self
 
 
-class Settings(_Block):
+class Settings(Block):
     """Everything that the configuration says. `control` and `broker` None: embedded servers under `state_dir`."""
 
     control: Annotated[Url, AfterValidator(_control_url)] | None = None
@@ -247,7 +186,7 @@ class Settings(_Block):
     flower: Flower = Flower()
     log: Log = Log()
     heartbeat: Heartbeat = Heartbeat()
-    schedules: dict[str, Schedule] = {}
+    schedules: dict[str, Schedule] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _name_entries(self) -> Settings:
@@ -289,7 +228,9 @@ class Settings(_Block):
         found = {secret for url in urls if url for secret in url.secrets()}
         if self.flower.password is not None:
             found.add(self.flower.password.get_secret_value())
-        return found
+        rules = [rule for pipeline in self.pipelines.values() for rule in pipeline.tables]
+        masks = [mask for rule in rules if rule.columns for mask in rule.columns.mask.values()]
+        return found | {mask.secret.get_secret_value() for mask in masks if mask.secret is not None}
 
 
 def load(path: Path | str) -> Settings:
@@ -327,6 +268,8 @@ def _contradictions(settings: Settings) -> list[Problem]:
         if pipeline.source == pipeline.target:
             found.append(Problem(f"{at}.target", "is the source itself; name another database"))
         found += _repeated_tables(at, pipeline)
+        for index, rule in enumerate(pipeline.tables):
+            found += contradictions(f"{at}.tables[{index}]", rule)
     return found + _shared_targets(settings)
 
 

@@ -16,10 +16,14 @@ from typing import Any, Final
 #: An element's text, None for NULL, or a list: one more dimension.
 Array = list[Any]
 
-_TOKEN: Final = re.compile(r'\s*(?:([{},])|"((?:[^"\\]|\\.)*)"|((?:[^{},"\\\s]|\\.)(?:[^{},"\\]|\\.)*))', re.DOTALL)
+# Only PostgreSQL's own six white spaces part elements: others, as a no-break space, are theirs.
+_SPACES: Final = " \t\n\r\v\f"
+_TOKEN: Final = re.compile(
+    r'\s*(?:([{},])|"((?:[^"\\]|\\.)*)"|((?:[^{},"\\\s]|\\.)(?:[^{},"\\]|\\.)*))', re.DOTALL | re.ASCII
+)
 _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _TO_ESCAPE: Final = re.compile(r'(["\\])')
-_NEEDS_QUOTES: Final = re.compile(r'[{},"\\\s]')
+_NEEDS_QUOTES: Final = re.compile(r'[{},"\\\s]', re.ASCII)
 _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - like all moments here, in UTC without saying so
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -52,7 +56,7 @@ def _nested_elements(text: str) -> Array:
     while at < len(text):
         token = _TOKEN.match(text, at)
         if token is None:
-            if text[at:].strip():
+            if text[at:].strip(_SPACES):
                 raise ValueError("not an array literal")
             break
         at = token.end()
@@ -80,7 +84,7 @@ def _nested_elements(text: str) -> Array:
 def _element(token: re.Match[str]) -> str | None:
     if token[2] is not None:
         return _ESCAPED.sub(r"\1", token[2])
-    bare: str = token[3].rstrip()
+    bare: str = token[3].rstrip(_SPACES)
     return None if bare.upper() == "NULL" else _ESCAPED.sub(r"\1", bare)
 
 

@@ -2,6 +2,7 @@
 
 from worker_sync.verification.compare import Comparison
 from worker_sync.verification.result import Difference, DifferenceKind, Result, TablePair, TableResult
+from worker_sync.verification.shaped import ShapedReader, Shaping
 from worker_sync.verification.wait import NotAppliedInTime, Waiter
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "DifferenceKind",
     "NotAppliedInTime",
     "Result",
+    "ShapedReader",
+    "Shaping",
     "TablePair",
     "TableResult",
     "Waiter",

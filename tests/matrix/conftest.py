@@ -1,0 +1,51 @@
+"""Source databases with the table of samples, read once a session, and empty target databases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.fixtures import fix_mongodb, fix_mysql, fix_postgres
+from tests.matrix.sources import PostgresBed, Read, SourceBed
+from tests.matrix.targets import MongoTarget, MysqlTarget, PostgresTarget, TargetBed
+
+#: By the name of the fixture that gives the server.
+SOURCES = {"postgres": (fix_postgres.new_database, PostgresBed)}
+TARGETS = {
+    "postgres": (fix_postgres.new_database, PostgresTarget),
+    "mariadb": (fix_mysql.new_mysql_database, MysqlTarget),
+    "mysql": (fix_mysql.new_mysql_database, MysqlTarget),
+    "mongodb": (fix_mongodb.new_mongo_database, MongoTarget),
+}
+
+
+@pytest.fixture(scope="session")
+def read_from(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Read]]:
+    """The samples of the engine on the server of that name, as a source reads them."""
+    done: dict[str, Read] = {}
+    with ExitStack() as stack:
+
+        def read(server: str) -> Read:
+            if server not in done:
+                new, kind = SOURCES[server]
+                bed: SourceBed = kind(stack.enter_context(new(request.getfixturevalue(server), "source")))
+                done[server] = bed.read()
+            return done[server]
+
+        yield read
+
+
+@pytest.fixture
+def make_target(request: pytest.FixtureRequest) -> Iterator[Callable[[str], TargetBed]]:
+    """Makes an empty target database on the server of that name."""
+    with ExitStack() as stack:
+
+        def make(server: str) -> TargetBed:
+            new, kind = TARGETS[server]
+            bed: TargetBed = kind(stack.enter_context(new(request.getfixturevalue(server), "target")))
+            bed.prepare()
+            return bed
+
+        yield make
