@@ -115,7 +115,7 @@ class MysqlSource(Source):
         """See `Source.emit`. The position is the end of the log before the message was written."""
         with self._connected() as conn:
             if registration.find(conn, "") is None:
-                raise Halt(State.SLOT_MISSING, f"{self._where} has no table {registration.TABLE}", RESYNC)
+                registration.prepare(conn)
             end = log.head(conn)
             registration.send(conn, prefix, content)
         return str(end) if end else ""
