@@ -58,6 +58,10 @@ class MysqlSource(Source):
     def preflight(self, tables: Sequence[TableName]) -> list[Finding]:
         return check_source(self._url, tables, self._server_id(None))
 
+    def fingerprint(self) -> str:
+        with self._connected() as conn:
+            return catalog.fingerprint(conn)
+
     def create_stream(self, tables: Sequence[TableName]) -> Position:
         with self._connected() as conn:
             require_supported(conn, self.home, tables)
