@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
-import pymysql
 import pytest
 
 from tests.fixtures import fix_mysql
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
+from tests.fixtures.traffic import Traffic
 from tests.integration.capture_rig import rig, settings_for
 from tests.integration.test_schema_changes import agrees
 
@@ -41,40 +40,17 @@ def control_db(postgres: str) -> Iterator[str]:
         yield url
 
 
-class Load:
+class Load(Traffic):
     """Changes rows without naming columns that may go, from a thread."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work)
-        self.transactions = 0
-        self.error: pymysql.Error | None = None
-
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        assert self.error is None, self.error
-
-    def more(self, count: int = 20) -> None:
-        goal = self.transactions + count
-        eventually(lambda: self.transactions >= goal, PATIENCE_S)
-
-    def _work(self) -> None:
-        try:
-            with fix_mysql.connect(self._url) as connection, connection.cursor() as cursor:
-                while not self._stop.wait(0.005):
-                    number = self.transactions
-                    cursor.execute("UPDATE items SET id = id + 20000 WHERE id = %s", (100 + number % 100,))
-                    cursor.execute("UPDATE items SET id = id - 20000 WHERE id = %s", (20100 + number % 100,))
-                    cursor.execute("DELETE FROM items WHERE id = %s", (200 + number % 100,))
-                    self.transactions += 1
-        except pymysql.Error as error:
-            self.error = error
+    def work(self) -> None:
+        with fix_mysql.connect(self.url) as connection, connection.cursor() as cursor:
+            while not self.stopping.wait(0.005):
+                number = self.transactions
+                cursor.execute("UPDATE items SET id = id + 20000 WHERE id = %s", (100 + number % 100,))
+                cursor.execute("UPDATE items SET id = id - 20000 WHERE id = %s", (20100 + number % 100,))
+                cursor.execute("DELETE FROM items WHERE id = %s", (200 + number % 100,))
+                self.transactions += 1
 
 
 @pytest.mark.parametrize("name", CHANGES)
