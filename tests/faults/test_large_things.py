@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.harness import execute, mongo, running_system
+from tests.fixtures import fix_mysql
 from tests.fixtures.running import Role
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -19,6 +20,10 @@ COLUMNS = 200
 TABLES = 500
 #: What a MongoDB document may hold besides its body.
 BODY = 15 * MEGABYTE
+#: A million numbers, in the words of both servers.
+DIGITS = "d AS (SELECT 0 AS n UNION ALL " + " UNION ALL ".join(f"SELECT {n}" for n in range(1, 10)) + ")"
+NUMBER = "a.n + 10 * b.n + 100 * c.n + 1000 * e.n + 10000 * f.n + 100000 * g.n"
+ALL = "FROM d a, d b, d c, d e, d f, d g"
 
 
 def peak_memory(role: Role) -> int:
@@ -54,6 +59,37 @@ def test_a_transaction_of_a_million_rows_takes_bounded_memory(
         )
         assert peak_memory(capture) < MOST_MEMORY
         assert peak_memory(worker) < MOST_MEMORY
+
+
+@pytest.mark.parametrize("server", ["mariadb", "mysql"])
+def test_a_mysql_transaction_of_a_million_rows_takes_bounded_memory(
+    server: str, plain: tuple[Path, str, dict[str, str], str, str], request: pytest.FixtureRequest
+) -> None:
+    directory, _, targets, control, broker = plain
+    with fix_mysql.new_mysql_database(request.getfixturevalue(server), "source") as source:
+        fix_mysql.run(source, "CREATE TABLE numbers (id int PRIMARY KEY, name varchar(40), amount decimal(12,2))")
+        with running_system(
+            directory,
+            source,
+            {"reporting": targets["reporting"]},
+            control,
+            broker,
+            capture={"batch_changes": 4000},
+            tables=["*"],
+        ) as system:
+            capture, worker = system.capture(), system.worker()
+            system.until(lambda: has_table(targets["reporting"], "numbers"), "the target table exists")
+            fix_mysql.run(
+                source, f"INSERT INTO numbers WITH {DIGITS} SELECT {NUMBER}, concat('row ', {NUMBER}), 1.25 {ALL}"
+            )
+            done = system.cli_wait("reporting", LONG_S)
+            assert done.code == 0, done.text
+            sums = "SELECT count(*), sum(id), sum(amount) FROM numbers"
+            [(count, total, amount)] = execute(targets["reporting"], sums)
+            assert (count, total, amount) == fix_mysql.run(source, sums)[0]
+            assert count == 1_000_000
+            assert peak_memory(capture) < MOST_MEMORY
+            assert peak_memory(worker) < MOST_MEMORY
 
 
 def test_a_row_of_15_megabytes_arrives_whole(plain: tuple[Path, str, dict[str, str], str, str]) -> None:
