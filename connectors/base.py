@@ -182,7 +182,9 @@ class Stream(Closeable):
     @abstractmethod
     def confirm(self, commit: str) -> None:
         """Tell the server that all transactions up to `commit` (a delivered Piece's or a Progress') are applied
-        everywhere. Never goes back. May be delayed, must not be lost before `close`."""
+        everywhere. Never goes back. May be delayed, must not be lost before `close`. A server that remembers no
+        confirmations is told nothing: the checkpoint in the control store is all that says how far the stream is, and
+        it may start at any position that the server still has."""
 
 
 class Source(Closeable):
@@ -229,8 +231,10 @@ class Source(Closeable):
         """Remove the server side of the stream; no error when there is none."""
 
     @abstractmethod
-    def stream_status(self) -> StreamStatus:
-        """The state of the stream on the server, asked now."""
+    def stream_status(self, confirmed: str = "") -> StreamStatus:
+        """The state of the stream on the server, asked now. `confirmed` is what was confirmed last as far as the
+        caller knows: where the server does not remember it, `lost` and `retained_bytes` are those of a reader that
+        stands there (empty: where the stream began)."""
 
     @abstractmethod
     def cut_off(self) -> None:

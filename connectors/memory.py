@@ -145,7 +145,7 @@ class MemorySource(Source):
                 slot.lost = "the stream was dropped"
                 self._database.changed.notify_all()
 
-    def stream_status(self) -> StreamStatus:
+    def stream_status(self, confirmed: str = "") -> StreamStatus:
         database = self._database
         with database.changed:
             slot = database.slots.get(self._name)

@@ -30,8 +30,8 @@ ENGINES: Final = {
     ),
     "mongodb": Engine("mongodb", "connectors.mongodb.source:MongoSource", "connectors.mongodb.sink:MongoSink"),
     "mongodb+srv": Engine("mongodb", "connectors.mongodb.source:MongoSource", "connectors.mongodb.sink:MongoSink"),
-    "mysql": Engine("mysql", None, "connectors.mysql.sink:MysqlSink"),
-    "mariadb": Engine("mysql", None, "connectors.mysql.sink:MysqlSink"),
+    "mysql": Engine("mysql", "connectors.mysql.source:MysqlSource", "connectors.mysql.sink:MysqlSink"),
+    "mariadb": Engine("mysql", "connectors.mysql.source:MysqlSource", "connectors.mysql.sink:MysqlSink"),
 }
 
 

@@ -65,7 +65,7 @@ class MongoSource(Source):
         with translated(self._where):
             registration.remove(self._database, self.name)
 
-    def stream_status(self) -> StreamStatus:
+    def stream_status(self, confirmed: str = "") -> StreamStatus:
         """The server knows nothing of what is confirmed; whether it still has the log is found by `open_stream`."""
         with translated(self._where):
             found = registration.find(self._database, self.name)

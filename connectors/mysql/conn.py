@@ -41,7 +41,7 @@ SETTINGS: Final[Mapping[str, str]] = {"time_zone": "'+00:00'", "sql_mode": f"'{S
 _NO_URL: Final = "not a MySQL URL (expected mysql://user:password@host:port/database, or mariadb://...)"
 _MODES: Final = ("disabled", "preferred", "required", "verify-ca", "verify-identity")
 _OPTIONS: Final = frozenset(
-    {"ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "unix-socket", "connect-timeout", "read-timeout"}
+    {"ssl-mode", "ssl-ca", "ssl-cert", "ssl-key", "unix-socket", "connect-timeout", "read-timeout", "server-id"}
 )
 
 
@@ -89,9 +89,9 @@ def _check(address: Address) -> None:
     mode = address.options.get("ssl-mode", "preferred")
     if mode not in _MODES:
         raise ConfigError(f"{where}: ssl-mode is one of {', '.join(_MODES)}")
-    for name in ("connect-timeout", "read-timeout"):
+    for name in ("connect-timeout", "read-timeout", "server-id"):
         if not address.options.get(name, "1").isdecimal():
-            raise ConfigError(f"{where}: {name} is a whole number of seconds")
+            raise ConfigError(f"{where}: {name} is a whole number")
 
 
 def database_name(url: str) -> str:
@@ -191,10 +191,21 @@ def close(connection: Connection) -> None:
         return
 
 
+def server_info(connection: Connection) -> str:
+    """The server's version as it says it."""
+    version: str = connection.get_server_info()  # type: ignore[no-untyped-call]
+    return version
+
+
+def session_of(connection: Connection) -> int:
+    """The server's number of the connection's session."""
+    number: int = connection.thread_id()  # type: ignore[no-untyped-call]
+    return number
+
+
 def is_mariadb(connection: Connection) -> bool:
     """Whether the server calls itself MariaDB."""
-    version: str = connection.get_server_info()  # type: ignore[no-untyped-call]
-    return "mariadb" in version.lower()
+    return "mariadb" in server_info(connection).lower()
 
 
 def execute(cursor: pymysql.cursors.Cursor, sql: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import re
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import pymysql
@@ -23,6 +24,7 @@ MAX_PRECISION: Final = 65
 MAX_SCALE: Final = 30
 #: Room for a key's column of fixed size; the largest are DECIMAL(65,30) and CHAR(36).
 _FIXED_BYTES: Final = 144
+_COLLATION: Final = re.compile(r" CHARACTER SET (\w+) COLLATE (\w+)$")
 _TABLE_EXISTS: Final = 1050
 _ROW_TOO_LARGE: Final = 1118
 
@@ -142,13 +144,10 @@ def _check_names(table: TableSchema) -> None:
 
 
 def _collations(connection: Connection) -> set[str]:
-    sql = "SELECT collation_name FROM information_schema.collation_character_set_applicability"
-    rows = query(connection, sql)
-    full = query(connection, "SHOW COLLATION")
-    return {row[0] for row in rows} | {row[0] for row in full}
+    return {row[0] for row in query(connection, "SHOW COLLATION")}
 
 
-def _create(table: TableSchema, collation: str, known: Container[str]) -> str:
+def _create(table: TableSchema, collation: str, known: AbstractSet[str]) -> str:
     share = _key_share(table)
     columns = [_column(table, column, share, known) for column in table.columns]
     columns.append(f"PRIMARY KEY ({', '.join(map(quote, table.key))})")
@@ -156,15 +155,16 @@ def _create(table: TableSchema, collation: str, known: Container[str]) -> str:
     return f"CREATE TABLE {quote_table(flat(table.table))} ({', '.join(columns)}) {options}"
 
 
-def _column(table: TableSchema, column: Column, share: int, known: Container[str]) -> str:
+def _column(table: TableSchema, column: Column, share: int, known: AbstractSet[str]) -> str:
     in_key = column.name in table.key
     name = type_name(column.type, table.engine)
     if in_key and name in (_TEXT, "longblob"):
         name = _key_type(column.type, name, share)
     # An engine of the same family may lack the collation; the exact one tells at least as much apart.
-    words = name.split(" ")
-    if "COLLATE" in words and words[words.index("COLLATE") + 1] not in known:
-        name = name[: name.index(" CHARACTER SET ")]
+    collation = _COLLATION.search(name)
+    # MariaDB lists its newest ones without the character set in front.
+    if collation and not {collation[2], collation[2].removeprefix(f"{collation[1]}_")} & known:
+        name = name[: collation.start()]
     sql = f"{quote(column.name)} {name}{'' if column.nullable and not in_key else ' NOT NULL'}"
     if name.startswith("timestamp") and column.nullable:
         sql += " NULL"

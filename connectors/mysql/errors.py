@@ -6,7 +6,6 @@ The server quotes values in some of its messages; they are cut out before anybod
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -56,7 +55,6 @@ _WORDS: Final = {
     1690: "value out of range", 1416: "not a geometry", 1300: "invalid character string", 3140: "not JSON",
     1526: "no partition for the value", 1644: "refused by a trigger or procedure",
 }  # fmt: skip
-_NAME_OF_KEY: Final = re.compile(r" for key '([^']*)'$")
 
 
 def code_of(error: pymysql.Error) -> int:
@@ -104,12 +102,6 @@ def one_line(error: pymysql.Error) -> str:
         text = _without_value(code, text)
     line = " ".join(text.split()) or type(error).__name__
     return f"{line} (error {code})" if code else line
-
-
-def constraint_of(error: pymysql.Error) -> str:
-    """The unique index that a duplicate-key error names; empty when it names none."""
-    match = _NAME_OF_KEY.search(str(error.args[1])) if len(error.args) > 1 else None
-    return match[1] if match and code_of(error) in DUPLICATE else ""
 
 
 def _without_value(code: int, text: str) -> str:

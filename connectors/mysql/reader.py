@@ -177,7 +177,10 @@ def _select(table: TableSchema, info: TableInfo) -> str:
 
 def _expression(name: str, data_type: str) -> str:
     # A float's own text has six digits; as a double it shows all that it holds.
-    return f"CAST({quote(name)} AS DOUBLE)" if data_type == "float" else quote(name)
+    if data_type == "float":
+        return f"CAST({quote(name)} AS DOUBLE)"
+    # The driver takes a type that it doesn't know for text.
+    return f"CAST({quote(name)} AS BINARY)" if data_type == "vector" else quote(name)
 
 
 def _converted(table: TableSchema, convert: Sequence[Converter], rows: list[tuple[Any, ...]]) -> list[Row]:

@@ -115,6 +115,8 @@ class PostgresReader(TableReader):
     def _connection(self) -> Connection[TupleRow]:
         if self._conn is None or self._conn.closed or self._conn.broken:
             self._conn = connect(self._url, READ_SETTINGS)
+            # The server refuses a prepared query once a column's type has changed, for as long as it is prepared.
+            self._conn.prepare_threshold = None
             self._texts = _text_cursor(self._conn)
         return self._conn
 

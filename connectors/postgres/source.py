@@ -62,7 +62,7 @@ class PostgresSource(Source):
         with self._connected() as conn, slot.exclusive(conn, self._stream_name):
             slot.tear_down(conn, self._stream_name)
 
-    def stream_status(self) -> StreamStatus:
+    def stream_status(self, confirmed: str = "") -> StreamStatus:
         with self._connected() as conn:
             return slot.status(conn, self._stream_name)
 

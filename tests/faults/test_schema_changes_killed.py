@@ -15,9 +15,9 @@ from tests.faults.load import Load, fill
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 ADD = "ALTER TABLE items ADD COLUMN extra text DEFAULT 'given'"
+RETYPE = "ALTER TABLE items ALTER COLUMN extra DROP DEFAULT, ALTER COLUMN extra TYPE int USING length(extra)"
 RENAME = "ALTER TABLE items RENAME COLUMN extra TO more"
-RETYPE = "ALTER TABLE items ALTER COLUMN more TYPE int USING length(more)"
-DROP = "ALTER TABLE items DROP COLUMN more"
+DROP = "ALTER TABLE items DROP COLUMN {}"
 WAITING = (
     "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
     "AND application_name = 'worker-sync' AND query LIKE 'ALTER TABLE%'"
@@ -30,6 +30,15 @@ def following(
 ) -> Iterator[System]:
     """PostgreSQL into PostgreSQL and MongoDB, with `schema_changes: apply`."""
     targets = {"reporting": target_db, "catalog": mongo_target}
+    with running_system(tmp_path, tables, targets, control_db, redis_url, schema_changes="apply") as made:
+        fill(tables, 300)
+        yield made
+
+
+@pytest.fixture
+def simple(tables: str, target_db: str, control_db: str, redis_url: str, tmp_path: Path) -> Iterator[System]:
+    """The same with one target."""
+    targets = {"reporting": target_db}
     with running_system(tmp_path, tables, targets, control_db, redis_url, schema_changes="apply") as made:
         fill(tables, 300)
         yield made
@@ -71,10 +80,10 @@ def test_kills_around_schema_changes_leave_both_sides_equal(following: System) -
             capture = system.capture()
         alters(system)
         capture.kill()
-        execute(system.source, RENAME, RETYPE)
+        execute(system.source, RETYPE, RENAME)
         capture = system.capture()
         alters(system)
-        execute(system.source, DROP)
+        execute(system.source, DROP.format("more"))
         capture.kill()
         system.capture()
         alters(system)
@@ -82,13 +91,13 @@ def test_kills_around_schema_changes_leave_both_sides_equal(following: System) -
     system.assert_same()
 
 
-def test_workers_killed_around_schema_changes_leave_both_sides_equal(following: System) -> None:
-    system, reporting = following, following.targets["reporting"]
+def test_workers_killed_around_schema_changes_leave_both_sides_equal(simple: System) -> None:
+    system, reporting = simple, simple.targets["reporting"]
     worker = system.worker()
     system.capture()
     system.until(system.loaded, "the tables are copied", 120)
     with Load(system.source):
-        for change in (ADD, RENAME, RETYPE):
+        for change in (ADD, RETYPE):
             with held(reporting):
                 execute(system.source, change)
                 system.until(lambda: execute(reporting, WAITING), "the target is being altered", 60)
@@ -96,7 +105,7 @@ def test_workers_killed_around_schema_changes_leave_both_sides_equal(following: 
             worker = system.worker()
             alters(system)
         worker.kill()
-        execute(system.source, DROP)
+        execute(system.source, DROP.format("extra"))
         system.worker()
         alters(system)
         system.await_progress(20, 90)

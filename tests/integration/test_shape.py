@@ -196,6 +196,34 @@ def test_a_comparison_sees_through_filter_and_masks(source_db: str, target_db: s
     assert [found.columns for found in result.tables[0].differences if found.columns] == [("mail",)]
 
 
+def test_a_table_without_a_key_is_filtered_and_masked_too(source_db: str, target_db: str, control_db: str) -> None:
+    """Its rows are copied, streamed and compared in other ways than those of tables with one."""
+    execute(source_db, "CREATE TABLE visits (place text, score int, visitor text)")
+    visits = "INSERT INTO visits SELECT '{}', n % 10, '{}' || n FROM generate_series(1, 200) n"
+    execute(source_db, visits.format("copied", NAME))
+    rule = {
+        "name": "public.visits",
+        "where": "score >= 5",
+        "columns": {"mask": {"visitor": {"method": "redact", "text": "hidden"}}},
+    }
+    settings = settings_for(source_db, target_db, [rule])
+    wanted = "SELECT place, score, 'hidden' FROM visits WHERE score >= 5 ORDER BY 1, 2"
+    found = "SELECT place, score, visitor FROM visits ORDER BY 1, 2"
+    with rig(settings, control_db) as made:
+        made.start()
+        eventually(lambda: has_table(target_db, "visits") and len(rows_of(target_db, found)) == 100, 30)
+        execute(
+            source_db,
+            visits.format("streamed", NAME),
+            "UPDATE visits SET score = score + 3 WHERE score IN (1, 3)",
+            "UPDATE visits SET score = 0 WHERE score = 7",
+            "DELETE FROM visits WHERE score = 9 AND place = 'copied'",
+        )
+        eventually(lambda: rows_of(target_db, found) == rows_of(source_db, wanted), 30)
+        made.stop()
+    assert compare(settings, control_db).ok
+
+
 def test_a_resync_removes_rows_that_no_longer_match(source_db: str, target_db: str, control_db: str) -> None:
     execute(source_db, TABLE)
     fill(source_db, 300)

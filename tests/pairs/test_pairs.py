@@ -16,12 +16,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 #: Server by server; the versions of an engine share its rows of the nine.
 PAIRS = [
-    ("postgres", "postgres15"),
+    ("postgres15", "postgres"),
     ("postgres", "mongodb"),
-    ("mongodb", "postgres"),
-    ("mongodb", "mongodb"),
     ("postgres", "mariadb"),
-    ("postgres15", "mysql"),
+    ("mariadb", "postgres"),
+    ("mysql", "postgres15"),
+    ("mariadb", "mysql"),
+    ("mysql", "mongodb"),
+    ("mongodb", "postgres"),
+    ("mongodb", "mysql"),
+    ("mongodb", "mongodb"),
 ]
 PIPELINE = "pair"
 TUNING = {"snapshot_rows": 50}

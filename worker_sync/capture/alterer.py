@@ -61,7 +61,10 @@ class Alterer:
         for index, change in enumerate(piece.changes):
             if change.table in self._settled or repeated(piece.info, change):
                 continue
-            if self.versions.plan(self._schemas[change.table], piece.info.commit) is not None:
+            schema = self._schemas[change.table]
+            if self.versions.predates(schema.table, piece.info.commit):
+                continue
+            if self.versions.plan(schema, piece.info.commit) is not None:
                 return index
             self._settled.add(change.table)
         return None
@@ -105,6 +108,8 @@ class Alterer:
                 raise Transient(f"{table} has no key and is copied anew, because its definition has changed")
             self.copy_again(table, info)
         self._recorder.save(self._name, self.versions.done(plan, commit))
+        # What was the target's definition is not any more, should the source go back to it.
+        self._settled.clear()
 
     def _stop(self, refusal: Refusal) -> Iterator[None]:
         """Stand still until what runs is built anew without this pipeline."""

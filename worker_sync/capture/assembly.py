@@ -306,8 +306,8 @@ class Assembler:
             [Retransmission(lane, tuning.resend_after_s) for lane in pipeline.lanes],
         )
 
-    def _describe(self) -> dict[str, object]:
-        status = self._source.stream_status()
+    def _describe(self, confirmed: str) -> dict[str, object]:
+        status = self._source.stream_status(confirmed)
         return {"source": self._name, "retained_bytes": status.retained_bytes, "head": status.head}
 
 

@@ -11,7 +11,7 @@ from connectors.base import Chunk, Scan, TableReader
 from worker_sync.capture.background import Background
 from worker_sync.capture.overlay import ChunkRows
 from worker_sync.capture.routing import Route, TargetOf
-from worker_sync.core.errors import Halt, State, Transient
+from worker_sync.core.errors import Halt, Permanent, State, Transient
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key, Row
 
@@ -115,8 +115,24 @@ class Fetcher(Background):
         return self._readers["target"]
 
     def _fetch(self, load: TableLoad) -> Fetched:
+        """The next chunk, of the definition that the table had before and after it was read."""
         source = self._source()
         schema = source.schema(load.name)
+        while True:
+            try:
+                fetched = self._read(source, load, schema)
+            except (Halt, Permanent):
+                if (now := source.schema(load.name)) == schema:
+                    raise
+            else:
+                if (now := source.schema(load.name)) == schema:
+                    return fetched
+            if load.scanning:
+                # What was read of the scan can't be read once more.
+                raise Transient(f"the columns of {load.name} changed while it was being read")
+            schema = now
+
+    def _read(self, source: TableReader, load: TableLoad, schema: TableSchema | None) -> Fetched:
         route = None if schema is None else self._target_of(schema)
         if schema is None or route is None:
             recovery = "take it out of the pipeline, then worker-sync resume PIPELINE"

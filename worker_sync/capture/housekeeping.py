@@ -43,7 +43,7 @@ class Housekeeper(Background):
         signals: Iterable[int],
         built_for: object,
         wanted: Callable[[], object],
-        describe: Callable[[], Mapping[str, Any]],
+        describe: Callable[[str], Mapping[str, Any]],
         every_s: float,
     ) -> None:
         super().__init__("housekeeper")
@@ -101,7 +101,7 @@ class Housekeeper(Background):
         """What the source says of its stream; it is asked less often than figures are reported."""
         now = time.monotonic()
         if now >= self._describe_at:
-            self._described, self._describe_at = self._describe(), now + DESCRIBE_S
+            self._described, self._describe_at = self._describe(self.saved), now + DESCRIBE_S
         return self._described
 
     def _save(self, figures: Figures) -> None:

@@ -64,7 +64,7 @@ def check_stream(source: Source, checkpoint: Checkpoint) -> None:
             "point the URL at the right server, then worker-sync resume PIPELINE; or, to start anew from this one, "
             + _RESYNC,
         )
-    status = source.stream_status()
+    status = source.stream_status(checkpoint.confirmed)
     if not status.exists:
         raise Halt(State.SLOT_MISSING, "the source's stream was dropped", _RESYNC)
     if status.lost:

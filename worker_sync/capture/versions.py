@@ -86,7 +86,7 @@ class Versions:
     def plan(self, schema: TableSchema, commit: str) -> Plan | Refusal | None:
         """What `schema`, met at a commit position, asks for; None when the target has it."""
         known = self._known.get(schema.table)
-        if known is None or known is schema or commit <= self.records[schema.table].since:
+        if known is None or known is schema or self.predates(schema.table, commit):
             return None
         refusal = self._replaced(known, schema) or self._uncovered(known, schema)
         if refusal is not None:
@@ -95,6 +95,10 @@ class Versions:
         if before is None or after is None:
             return None
         return self._decide(schema, before, after)
+
+    def predates(self, name: TableName, commit: str) -> bool:
+        """Whether a commit position is older than what is recorded of the table."""
+        return name in self.records and commit <= self.records[name].since
 
     def fits(self, schema: TableSchema) -> bool:
         """Whether rows of this definition, read from the source just now, can go to the target as it is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from connectors.base import Chunk, TableReader
+from connectors.base import Chunk, Scan, TableReader
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.shape import Shape, Shaper
 from worker_sync.core.values import Key, Row
@@ -31,6 +31,22 @@ class _View:
     def rows(self, rows: Sequence[Row]) -> list[Row]:
         made = [shaped for row in rows if (shaped := self.shaper.row(row)) is not None]
         return [tuple([row[place] for place in self.places]) for row in made]
+
+
+class _ShapedScan(Scan):
+    """All rows of a table without a key, as they travel."""
+
+    def __init__(self, scan: Scan, view: _View) -> None:
+        self._scan = scan
+        self._view = view
+
+    def close(self) -> None:
+        self._scan.close()
+
+    def chunk(self) -> Chunk:
+        chunk = self._scan.chunk()
+        chunk.rows = self._view.rows(chunk.rows)
+        return chunk
 
 
 class ShapedReader(TableReader):
@@ -80,6 +96,12 @@ class ShapedReader(TableReader):
             last = tuple([chunk.rows[-1][index] for index in table.key_indexes])
             self._resume = table.table, last, after
         return chunk
+
+    def scan(self, table: TableSchema, limit: int) -> Scan:
+        view = self._view(table)
+        if view is None:
+            return self._reader.scan(table, limit)
+        return _ShapedScan(self._reader.scan(view.source, limit), view)
 
     def _view(self, table: TableSchema) -> _View | None:
         if table not in self._views:
