@@ -6,10 +6,12 @@ default); every apply to the same shard would wait for that.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
+import pymongo
 from pymongo.database import Database
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
 from connectors.mongodb.conn import APP_NAME, Document
 from connectors.mongodb.errors import UNAUTHORIZED
@@ -17,6 +19,29 @@ from connectors.mongodb.errors import UNAUTHORIZED
 #: A worker sends one command of a transaction after the other. One that paused for so many seconds is gone or hangs;
 #: if it only hangs, the server tells it later that its transaction was undone, and it begins anew.
 IDLE_SECONDS: Final = 5.0
+
+
+#: How often, and for how many seconds each time, another transaction's lock is waited for.
+TURNS: Final = 3
+TURN_SECONDS: Final = 7.0
+
+T = TypeVar("T")
+
+
+def patiently(database: Database[Document], work: Callable[[], T]) -> T:
+    """Do `work`, a plain command that waits while a transaction holds its document; one that was abandoned is ended.
+
+    Raises the driver's error when the wait was in vain."""
+    for _ in range(TURNS - 1):
+        try:
+            with pymongo.timeout(TURN_SECONDS):
+                return work()
+        except PyMongoError as error:
+            if not error.timeout:
+                raise
+            end_abandoned(database)
+    with pymongo.timeout(TURN_SECONDS):
+        return work()
 
 
 def end_abandoned(database: Database[Document]) -> int:

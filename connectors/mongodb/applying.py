@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import pymongo
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import (
@@ -23,7 +22,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 
 from connectors.base import Outcome
-from connectors.mongodb.abandoned import end_abandoned
+from connectors.mongodb.abandoned import patiently
 from connectors.mongodb.conn import MAJORITY, PLAIN, RAW, Document
 from connectors.mongodb.documents import codec_of
 from connectors.mongodb.errors import COLLECTION_UUID_MISMATCH, outcome_unknown, retryable
@@ -41,9 +40,6 @@ from worker_sync.core.values import Key
 ATTEMPTS: Final = 12
 #: How often a commit is asked for whose outcome is unknown.
 COMMITS: Final = 3
-#: How often, and for how many seconds each time, another apply of the same shard is waited for.
-TURNS: Final = 3
-TURN_SECONDS: Final = 7.0
 #: From this many changes on, the time of the apply is set again after the writes: they take a while.
 STAMP_FROM: Final = 50
 #: For how many batches a table's rows are upserts after an insert met a row that was there.
@@ -125,15 +121,7 @@ class Applier:
         return run
 
     def _wait_turn(self, batch: Batch) -> None:
-        for turn in range(1, TURNS + 1):
-            try:
-                with pymongo.timeout(TURN_SECONDS):
-                    self._watermarks.wait_turn(batch)
-                break
-            except PyMongoError as error:
-                if turn == TURNS or not error.timeout:
-                    raise
-                end_abandoned(self._database)
+        patiently(self._database, lambda: self._watermarks.wait_turn(batch))
 
     def _next_mode(self, batch: Batch, mode: Mode, error: DuplicateKeyError) -> Mode:
         pattern = (error.details or {}).get("keyPattern", {})

@@ -8,12 +8,13 @@ transactionLifetimeLimitSeconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar
 
 from pymongo.errors import OperationFailure
 
 from connectors.base import Finding, Mark, Sink, TableReader
+from connectors.mongodb.abandoned import patiently
 from connectors.mongodb.applying import Applier
 from connectors.mongodb.cluster import identity
 from connectors.mongodb.conn import open_database, redacted
@@ -85,7 +86,8 @@ class MongoSink(Sink):
 
     def fence(self, pipeline: str, shard: int, epoch: int, identity: str, start: Position) -> Mark:
         with translated(self._where):
-            return self._watermarks.fence(pipeline, shard, epoch, identity, start)
+            work = partial(self._watermarks.fence, pipeline, shard, epoch, identity, start)
+            return patiently(self._database, work)
 
     def marks(self, pipeline: str) -> dict[int, Mark]:
         with translated(self._where):

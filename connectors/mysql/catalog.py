@@ -220,3 +220,15 @@ def _indexes(connection: Connection, values: dict[str, str]) -> dict[str, list[U
 def _str(value: str | bytes) -> str:
     # MySQL types this column of its own as a blob.
     return value if isinstance(value, str) else value.decode()
+
+
+def fingerprint(conn: Connection) -> str:
+    """A text that changes with the definition of any table of the connection's database."""
+    columns = "table_name, ordinal_position, column_name, column_type, is_nullable, column_key, extra"
+    each = f"crc32(concat_ws(':', {columns}))"
+    [found] = query(
+        conn,
+        f"SELECT count(*), sum({each}), bit_xor({each}) FROM information_schema.columns "
+        "WHERE table_schema = database()",
+    )
+    return ":".join(map(str, found))

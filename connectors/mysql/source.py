@@ -58,6 +58,10 @@ class MysqlSource(Source):
     def preflight(self, tables: Sequence[TableName]) -> list[Finding]:
         return check_source(self._url, tables, self._server_id(None))
 
+    def fingerprint(self) -> str:
+        with self._connected() as conn:
+            return catalog.fingerprint(conn)
+
     def create_stream(self, tables: Sequence[TableName]) -> Position:
         with self._connected() as conn:
             require_supported(conn, self.home, tables)
@@ -115,7 +119,7 @@ class MysqlSource(Source):
         """See `Source.emit`. The position is the end of the log before the message was written."""
         with self._connected() as conn:
             if registration.find(conn, "") is None:
-                raise Halt(State.SLOT_MISSING, f"{self._where} has no table {registration.TABLE}", RESYNC)
+                registration.prepare(conn)
             end = log.head(conn)
             registration.send(conn, prefix, content)
         return str(end) if end else ""

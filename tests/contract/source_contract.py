@@ -292,6 +292,15 @@ class SourceContract(ReaderContract):
 
     # The server side
 
+    def test_the_fingerprint_changes_with_the_tables_and_not_with_their_rows(
+        self, engine: SourceEngine, source: Source, items: TableName, start: str
+    ) -> None:
+        before = source.fingerprint()
+        insert_one_by_one(engine, items, range(3))
+        assert source.fingerprint() == before
+        engine.create_table("other", {"id": Kind.INT}, ["id"])
+        assert source.fingerprint() != before
+
     def test_creating_the_stream_again_keeps_its_position(
         self, engine: SourceEngine, source: Source, items: TableName, start: str
     ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.harness import System, execute, running_system
 from tests.faults.load import Load, fill
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 ADD = "ALTER TABLE items ADD COLUMN extra text DEFAULT 'given'"
 RETYPE = "ALTER TABLE items ALTER COLUMN extra DROP DEFAULT, ALTER COLUMN extra TYPE int USING length(extra)"
@@ -63,7 +63,7 @@ def columns(url: str) -> dict[str, str]:
 
 def alters(system: System) -> None:
     reporting = system.targets["reporting"]
-    system.until(lambda: columns(reporting) == columns(system.source), "the target is altered", 90)
+    system.until(lambda: columns(reporting) == columns(system.source), "the target is altered", 150)
 
 
 def test_kills_around_schema_changes_leave_both_sides_equal(following: System) -> None:
@@ -75,7 +75,7 @@ def test_kills_around_schema_changes_leave_both_sides_equal(following: System) -
     with Load(system.source):
         with held(reporting):
             execute(system.source, ADD)
-            system.until(lambda: execute(reporting, WAITING), "the target is being altered", 60)
+            system.until(lambda: execute(reporting, WAITING), "the target is being altered", 120)
             capture.kill()
             capture = system.capture()
         alters(system)
@@ -87,7 +87,7 @@ def test_kills_around_schema_changes_leave_both_sides_equal(following: System) -
         capture.kill()
         system.capture()
         alters(system)
-        system.await_progress(20, 90)
+        system.await_progress(20, 150)
     system.assert_same()
 
 
@@ -100,7 +100,7 @@ def test_workers_killed_around_schema_changes_leave_both_sides_equal(simple: Sys
         for change in (ADD, RETYPE):
             with held(reporting):
                 execute(system.source, change)
-                system.until(lambda: execute(reporting, WAITING), "the target is being altered", 60)
+                system.until(lambda: execute(reporting, WAITING), "the target is being altered", 120)
                 worker.kill()
             worker = system.worker()
             alters(system)
@@ -108,5 +108,5 @@ def test_workers_killed_around_schema_changes_leave_both_sides_equal(simple: Sys
         execute(system.source, DROP.format("extra"))
         system.worker()
         alters(system)
-        system.await_progress(20, 90)
+        system.await_progress(20, 150)
     system.assert_same()

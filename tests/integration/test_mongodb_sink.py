@@ -260,6 +260,17 @@ def test_the_transaction_of_a_worker_that_vanished_does_not_hold_up_the_next(
     assert len(documents(database)) == 1
 
 
+def test_a_new_capture_does_not_wait_for_a_worker_that_vanished(sink: MongoSink, mongo_target: str) -> None:
+    with MongoClient[dict[str, Any]](mongo_target, appname="worker-sync") as vanished:
+        marks = vanished.get_default_database().worker_sync_watermarks
+        with vanished.start_session() as session, session.start_transaction():
+            marks.update_one({"_id.p": "p"}, {"$set": {"position": "half done"}}, session=session)
+            began = time.monotonic()
+            assert sink.fence("p", 0, 2, SOURCE, BEGINNING).position == BEGINNING
+            assert time.monotonic() - began < 40  # the server by itself: 60
+            session.abort_transaction()
+
+
 def test_the_time_of_an_apply_is_the_servers(sink: MongoSink, database: Database[dict[str, Any]]) -> None:
     def server_time() -> int:
         return int(database.command("hello")["localTime"].timestamp() * 1_000_000)

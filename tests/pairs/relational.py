@@ -56,7 +56,7 @@ class RelationalLab(Lab):
             for number in ids:
                 values = {"id": number, "text": "old", "amount": Decimal(number), "body": "old " * (1 + number % 50)}
                 execute(STATEMENTS["insert"].format(**self.words), values)
-                if number % 2:
+                if number % 4:
                     execute(STATEMENTS["tag"].format(**self.words), {"id": number, "label": "a", "text": "old"})
 
     def transaction(self, steps: Sequence[Step]) -> None:

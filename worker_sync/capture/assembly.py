@@ -37,7 +37,7 @@ from worker_sync.capture.window import Retransmission, WindowLimits
 from worker_sync.core import markers
 from worker_sync.core import settings as configuration
 from worker_sync.core.change import TransactionInfo
-from worker_sync.core.errors import Halt, Transient
+from worker_sync.core.errors import Halt, State, Transient
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName
 from worker_sync.core.selection import Selected, carries
@@ -134,12 +134,21 @@ class Assembler:
         new = [s.source for s in selected if s.source.table not in records or not records[s.source.table].version]
         if not new:
             return records
-        since = self._source.emit(markers.NUDGE, b"")
+        since = self._now()
         change = f"{', '.join(str(table.table) for table in new)} was added" if records else ""
         found = {table.table: TableVersion(table.table, table, since=since, change=change) for table in new}
         for record in found.values():
             self._save(pipeline.name, record)
         return {**records, **found}
+
+    def _now(self) -> str:
+        """A position after all that is committed; without a stream, of which all that comes is later, the beginning."""
+        try:
+            return self._source.emit(markers.NUDGE, b"")
+        except Halt as halt:
+            if halt.state is not State.SLOT_MISSING:
+                raise
+            return ""
 
     def _save(self, pipeline: str, version: TableVersion) -> None:
         self._store.versions.save(pipeline, version, self._lease.token)

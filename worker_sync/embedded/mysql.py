@@ -128,6 +128,7 @@ class EmbeddedMysql(Server):
 
     def _initialise(self, data: Path) -> None:
         command = [*self._installation.install, "--no-defaults", f"--datadir={data}", *_as_user()]
+        command.append(f"--tmpdir={self._temporary()}")
         command += _options(self._installation.initial)
         done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
         with open_log(self.log) as log:
@@ -138,6 +139,7 @@ class EmbeddedMysql(Server):
     def _command(self, data: Path, state: State) -> list[str]:
         fixed = {
             "datadir": str(data),
+            "tmpdir": str(self._temporary()),
             "bind-address": "127.0.0.1",
             "port": str(state.port),
             "socket": str(data / "mysqld.sock"),
@@ -157,6 +159,12 @@ class EmbeddedMysql(Server):
 
     def _url(self, state: State) -> str:
         return f"{self._installation.scheme}://{USER}:{state.password}@127.0.0.1:{state.port}/{self._database}"
+
+    def _temporary(self) -> Path:
+        """A place of its own: a server that starts removes temporary tables, also those of others in the same place."""
+        path = self.directory / "tmp"
+        path.mkdir(mode=0o700, exist_ok=True)
+        return path
 
     @property
     def _init_file(self) -> Path:

@@ -28,8 +28,8 @@ NON_BLOCKING: Final = 1
 ANNOTATE: Final = 2
 
 _OK: Final = 0
-_END: Final = 0xFE
-_ERROR: Final = 0xFF
+_END: Final = b"\xfe"
+_ERROR: Final = b"\xff"
 
 
 class EndOfLog(Exception):
@@ -123,8 +123,10 @@ class Link:
         packet = self._packet()
         if packet is None:
             return None
-        if packet[0] != _OK:
+        if not packet or packet[0] != _OK:
             self._refused(packet)
+        if len(packet) <= HEADER_SIZE + CHECKSUM_SIZE:
+            raise malformed("an event without a header")
         time, kind, server, size, end, flags = HEADER.unpack_from(packet, 1)
         if size != len(packet) - 1:
             raise malformed("an event of another size than it says")
@@ -150,11 +152,11 @@ class Link:
         return self._checksums
 
     def _refused(self, packet: bytes) -> None:
-        if packet[0] == _ERROR:
+        if packet[:1] == _ERROR:
             pymysql.err.raise_mysql_exception(packet)
-        if packet[0] == _END:
+        if packet[:1] == _END:
             raise EndOfLog
-        raise malformed(f"a packet that begins with {packet[0]}")
+        raise malformed(f"a packet that begins with {packet[:1]!r}")
 
     def close(self) -> None:
         """Close the connection without a word: the server would not listen."""

@@ -8,6 +8,7 @@ of a group is committed; only a crash can leave a group without an end, which an
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -99,7 +100,10 @@ class Assembler:
                 return False
             raise malformed(f"an event of unknown kind {event.type}")
         self._size += event.size
-        return handler(event)
+        try:
+            return handler(event)
+        except (struct.error, IndexError, UnicodeDecodeError) as error:
+            raise malformed(f"an event of kind {event.type} that can't be read") from error
 
     # -- pieces
 
