@@ -143,12 +143,23 @@ class MongoBed(SourceBed):
         return {DOCUMENT: DOCUMENT_TYPE}
 
 
+#: Defaults of the database that change what values look like, or how they are read.
+_HOSTILE: Final = {
+    "array_nulls": "off",
+    "bytea_output": "escape",
+    "extra_float_digits": "0",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "Asia/Tokyo",
+}
+
+
 def create_types(connection: psycopg.Connection) -> None:
-    """What no table creation brings along: extensions and composite types."""
+    """What no table creation brings along, extensions and composite types; and settings that must not matter."""
     for statement in (
         "CREATE EXTENSION citext SCHEMA public",
         "CREATE EXTENSION hstore SCHEMA public",
         "CREATE TYPE public.pair AS (number integer, words text)",
         "CREATE TYPE public.mood AS ENUM ('it''s', 'so\\so', '', 'NULL')",
+        *(f"ALTER DATABASE \"{connection.info.dbname}\" SET {name} = '{value}'" for name, value in _HOSTILE.items()),
     ):
         connection.execute(statement.encode())

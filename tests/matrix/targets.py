@@ -80,7 +80,7 @@ class PostgresTarget(TargetBed):
         return name.replace(" without time zone", "")
 
     def value(self, table: TableSchema, column: str, row: int) -> Any:
-        return self._one(f"SELECT {column} FROM {table.table} WHERE id = {row}")
+        return self._one(f"SELECT {column} FROM {table.table} WHERE {table.key[0]} = '{row}'")
 
     def _one(self, query: str) -> Any:
         with psycopg.connect(self.url) as connection:
@@ -111,7 +111,7 @@ class MysqlTarget(TargetBed):
         return re.sub(r"((?:int|year))\((?!1\))\d+\)| CHARACTER SET .*", r"\1", name)
 
     def value(self, table: TableSchema, column: str, row: int) -> Any:
-        return run(self.url, f"SELECT {column} FROM `{table.table}` WHERE id = {row}")[0][0]
+        return run(self.url, f"SELECT {column} FROM `{table.table}` WHERE {table.key[0]} = '{row}'")[0][0]
 
 
 class MariadbTarget(MysqlTarget):
@@ -136,4 +136,4 @@ class MongoTarget(TargetBed):
         with MongoClient[dict[str, Any]](self.url) as client:
             found = client.get_default_database()[str(table.table)].find_one({"_id": row})
         assert found is not None
-        return found[column]
+        return found["v" if table.engine == self.engine else column]

@@ -15,9 +15,13 @@ from tests.matrix.feeding import Feeder, same
 from tests.matrix.samples import Sample
 from tests.matrix.sources import Read
 from tests.matrix.targets import TargetBed
+from tests.matrix.witnesses import WITNESSES
+from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableName, TableSchema, Type
 from worker_sync.core.values import Row
 
+#: Engines by server, where their names differ.
+SERVERS = {"postgres": "postgresql", "mariadb": "mysql"}
 PAIRS = [(source, target) for source in SOURCES for target in TARGETS]
 
 
@@ -40,6 +44,7 @@ def test_a_source_gives_the_types_of_the_matrix(source: str, read_from: Callable
         assert type_ == msgspec.structs.replace(read.expected_types[column], native=native)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 def test_a_value_arrives_as_it_is_or_is_refused_as_the_matrix_says(
     source: str, target: str, read_from: Callable[[str], Read], make_target: Callable[[str], TargetBed]
@@ -88,7 +93,8 @@ class _Trial:
         Feeder(self._sink, loaded, "loaded").load([row for row in rows if int(row[0]) not in self._errors])
 
     def failures(self) -> list[str]:
-        return [*self._wrongly_taken(), *self._wrongly_refused(), *self._altered(), *self._elsewhere()]
+        found = [*self._wrongly_taken(), *self._wrongly_refused(), *self._altered(), *self._elsewhere()]
+        return found + self._witnessed()
 
     def _wrongly_taken(self) -> list[str]:
         taken = self._refused - self._errors.keys()
@@ -128,3 +134,37 @@ class _Trial:
             if actual != self._bed.spelling(said):
                 found.append(f"in another type: {sample.source.declaration} is {actual}, the matrix says {said}")
         return found
+
+    def _witnessed(self) -> list[str]:
+        """Values that the target's own driver sees as others."""
+        known = WITNESSES[self._read.schema.engine]
+        found = []
+        for sample in self._read.samples:
+            expected = known.get((sample.source.declaration, sample.literal), {})
+            if self._bed.engine in expected:
+                actual = self._bed.value(self._tables[0], sample.column, sample.row)
+                if actual != expected[self._bed.engine]:
+                    found.append(f"the driver gives {actual!r} for {sample}")
+        return found
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_witness_is_about_a_sample(source: str) -> None:
+    engine, bed = SERVERS.get(source, source), SOURCES[source][1]
+    named = {(sample.source.declaration, sample.literal) for sample in bed.samples}
+    assert WITNESSES[engine].keys() <= named
+
+
+@pytest.mark.parametrize(("source", "target"), [("mariadb", "mysql"), ("mysql", "mariadb")])
+def test_a_type_of_one_server_can_not_be_created_on_the_other(
+    source: str, target: str, read_from: Callable[[str], Read], make_target: Callable[[str], TargetBed]
+) -> None:
+    read, bed = read_from(source), make_target(target)
+    foreign = {sample.column for sample in read.samples} - {sample.column for sample in bed.takes(read).samples}
+    assert foreign
+    with bed.open() as sink:
+        sink.prepare()
+        for column in foreign:
+            with pytest.raises(Halt) as caught:
+                sink.create_table(sink.map_table(read.only({column}).schema, None))
+            assert caught.value.state == State.TABLE_UNSUPPORTED
