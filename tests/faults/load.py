@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
-import threading
 from typing import Any
 
 import psycopg
+
+from tests.fixtures.traffic import Traffic
 
 IDS = 1500
 LARGE = 400
@@ -41,56 +41,38 @@ _MIX = (
 _SIZES = (1, 1, 1, 1, 2, 5, 20, 200)
 
 
-class Load:
+class Load(Traffic):
     """Writes from a thread of its own until the block is left; a source that goes away is waited for.
 
     `changes` counts the row changes that are known to be committed.
     """
 
     def __init__(self, url: str, seed: int = 1) -> None:
-        self._url = url
-        self._random = random.Random(seed)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work)
-        self._error: BaseException | None = None
-        self.transactions = 0
+        super().__init__(url, seed)
         self.changes = 0
 
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._error:
-            raise self._error
-
-    def _work(self) -> None:
-        try:
-            while not self._stop.is_set():
-                try:
-                    self._write()
-                except psycopg.OperationalError:
-                    self._stop.wait(AGAIN_S)
-        except BaseException as error:  # noqa: BLE001 - raised again when the block ends
-            self._error = error
+    def work(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                self._write()
+            except psycopg.OperationalError:
+                self.stopping.wait(AGAIN_S)
 
     def _write(self) -> None:
-        with psycopg.connect(self._url) as connection:
-            while not self._stop.wait(PAUSE_S):
+        with psycopg.connect(self.url) as connection:
+            while not self.stopping.wait(PAUSE_S):
                 self.changes += self._transaction(connection)
                 self.transactions += 1
 
     def _transaction(self, connection: psycopg.Connection) -> int:
         cursors = []
         with connection.transaction(), connection.pipeline():
-            for _ in range(self._random.choice(_SIZES)):
-                cursors.append(connection.execute(self._random.choice(_MIX), self._values()))
+            for _ in range(self.random.choice(_SIZES)):
+                cursors.append(connection.execute(self.random.choice(_MIX), self._values()))
         return sum(cursor.rowcount for cursor in cursors)
 
     def _values(self) -> dict[str, Any]:
-        pick = self._random
+        pick = self.random
         return {
             "id": pick.randrange(IDS),
             "other": pick.randrange(IDS),

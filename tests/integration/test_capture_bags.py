@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import threading
 from collections.abc import Iterator
 
 import psycopg
@@ -11,6 +9,7 @@ import pytest
 
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
+from tests.fixtures.traffic import Traffic
 from tests.integration.capture_rig import has_table, rig, rows_of, settings_for
 from worker_sync.core.change import Op
 from worker_sync.core.errors import State
@@ -61,43 +60,22 @@ def loaded(target: str) -> bool:
     return bool(snapshot(target).get("done"))
 
 
-class Load:
+class Load(Traffic):
     """Inserts, deletes and updates of single rows of the journal, equal rows among them, and of items."""
-
-    def __init__(self, url: str, seed: int) -> None:
-        self._url = url
-        self._random = random.Random(seed)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work)
-        self.transactions = 0
-        self.error: BaseException | None = None
-
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self.error:
-            raise self.error
 
     def reached(self, transactions: int) -> bool:
         return self.transactions > transactions
 
-    def _work(self) -> None:
-        try:
-            with psycopg.connect(self._url) as connection:
-                while not self._stop.wait(0.002):
-                    with connection.transaction():
-                        for _ in range(self._random.choice((1, 1, 1, 3, 20))):
-                            self._change(connection)
-                    self.transactions += 1
-        except Exception as error:  # noqa: BLE001 - raised again by the main thread
-            self.error = error
+    def work(self) -> None:
+        with psycopg.connect(self.url) as connection:
+            while not self.stopping.wait(0.002):
+                with connection.transaction():
+                    for _ in range(self.random.choice((1, 1, 1, 3, 20))):
+                        self._change(connection)
+                self.transactions += 1
 
     def _change(self, connection: psycopg.Connection) -> None:
-        pick, n = self._random.random(), self._random.randrange(300)
+        pick, n = self.random.random(), self.random.randrange(300)
         one = "ctid = (SELECT ctid FROM journal WHERE n = %s LIMIT 1)"
         if pick < 0.4:
             connection.execute("INSERT INTO journal VALUES (%s, 'new', NULL), (%s, NULL, '1.50')", (n, n))
@@ -118,7 +96,7 @@ def test_a_table_without_key_arrives_through_snapshot_and_stream(
     with rig(settings_for(filled, target_db, ["public.*"], QUICK, shards=shards), control_db) as made:
         with Load(filled, 1) as load:
             made.start()
-            eventually(lambda: loaded(target_db) and load.reached(300), 60)
+            eventually(lambda: loaded(target_db) and load.reached(300), 120)
         eventually(lambda: same(filled, target_db), 60)
         made.stop()
         homes = {batch.shard for batch in made.delivery.published for table in batch.tables.values() if not table.key
@@ -192,7 +170,7 @@ def test_a_table_without_key_is_copied_again_while_it_changes(
     with rig(settings_for(filled, target_db, ["public.*"], QUICK), control_db) as made:
         made.start()
         with Load(filled, 4) as load:
-            eventually(lambda: loaded(target_db) and load.reached(20), 60)
+            eventually(lambda: loaded(target_db) and load.reached(20), 120)
             execute(target_db, "INSERT INTO journal VALUES (-1, 'nobody knows', NULL)")
             made.store.signals.send("source", kind, "p", table)
             eventually(lambda: made.store.signals.pending("source") == [], 60)

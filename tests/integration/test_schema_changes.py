@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from pymongo import MongoClient
 from connectors.registry import open_sink, open_source
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
+from tests.fixtures.traffic import Traffic
 from tests.integration.capture_rig import Rig, has_table, rig, rows_of, same, settings_for
 from worker_sync.capture.preparation import chosen_of, target_function
 from worker_sync.core.errors import State, WorkerSyncError
@@ -72,40 +72,17 @@ def execute(url: str, *statements: str) -> None:
             connection.execute(statement.encode())
 
 
-class Load:
+class Load(Traffic):
     """Changes rows without naming columns that may go, from a thread."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work)
-        self.transactions = 0
-        self.error: psycopg.Error | None = None
-
-    def __enter__(self) -> Load:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        assert self.error is None, self.error
-
-    def more(self, count: int = 20) -> None:
-        goal = self.transactions + count
-        eventually(lambda: self.transactions >= goal)
-
-    def _work(self) -> None:
-        try:
-            with psycopg.connect(self._url, autocommit=True) as connection:
-                while not self._stop.wait(0.005):
-                    number = self.transactions
-                    connection.execute("UPDATE items SET id = id + 20000 WHERE id = %s", (200 + number % 100,))
-                    connection.execute("UPDATE items SET id = id - 20000 WHERE id = %s", (20200 + number % 100,))
-                    connection.execute("DELETE FROM items WHERE id = %s", (300 + number % 100,))
-                    self.transactions += 1
-        except psycopg.Error as error:
-            self.error = error
+    def work(self) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            while not self.stopping.wait(0.005):
+                number = self.transactions
+                connection.execute("UPDATE items SET id = id + 20000 WHERE id = %s", (200 + number % 100,))
+                connection.execute("UPDATE items SET id = id - 20000 WHERE id = %s", (20200 + number % 100,))
+                connection.execute("DELETE FROM items WHERE id = %s", (300 + number % 100,))
+                self.transactions += 1
 
 
 def differences(made: Rig) -> list[tuple[Any, Any]]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hmac
 import logging
-import random
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from pymongo import MongoClient
 
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
+from tests.fixtures.traffic import Traffic
 from tests.integration.capture_rig import Rig, has_table, rig, rows_of, settings_for
 from worker_sync.composition.workspace import Workspace
 from worker_sync.core.codec import encode
@@ -108,41 +107,20 @@ INSERT INTO people VALUES (%s, %s, %s, %s, %s, %s, %s, repeat('y', 3000) || %s::
 MOVE = "UPDATE people SET id = %s, region = %s WHERE id = %s AND NOT EXISTS (SELECT FROM people WHERE id = %s)"
 
 
-class Crossing:
+class Crossing(Traffic):
     """Random changes that move rows into and out of the filter, some of them without touching the large column."""
 
-    def __init__(self, url: str, seed: int) -> None:
-        self._url = url
-        self._random = random.Random(seed)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work)
-        self.transactions = 0
-        self._error: BaseException | None = None
-
-    def __enter__(self) -> Crossing:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _work(self) -> None:
-        try:
-            with psycopg.connect(self._url) as connection:
-                while not self._stop.is_set():
-                    with connection.transaction():
-                        for _ in range(self._random.choice((1, 1, 5, 40))):
-                            connection.execute(*self._change())
-                    self.transactions += 1
-        except psycopg.Error as error:
-            self._error = error
+    def work(self) -> None:
+        with psycopg.connect(self.url) as connection:
+            while not self.stopping.is_set():
+                with connection.transaction():
+                    for _ in range(self.random.choice((1, 1, 5, 40))):
+                        connection.execute(*self._change())
+                self.transactions += 1
 
     def _change(self) -> tuple[str, tuple[Any, ...]]:
-        pick, key, other = self._random.random(), self._random.randrange(800), self._random.randrange(800)
-        region, score = self._random.choice(("eu", "eu", "us", None)), self._random.choice((5, 10, 99.5, None))
+        pick, key, other = self.random.random(), self.random.randrange(800), self.random.randrange(800)
+        region, score = self.random.choice(("eu", "eu", "us", None)), self.random.choice((5, 10, 99.5, None))
         if pick < 0.5:
             return "UPDATE people SET region = %s, score = %s WHERE id = %s", (region, score, key)
         if pick < 0.6:
@@ -165,7 +143,7 @@ def test_rows_that_cross_the_filter_are_at_the_target_exactly_while_they_match(
     with rig(settings, control_db) as made:
         made.start()
         with Crossing(source_db, shards) as load:
-            eventually(lambda: load.transactions > 300, 60)
+            eventually(lambda: load.transactions > 300, 120)
         wanted = expected(source_db)
         assert wanted
         eventually(lambda: arrived(target_db) == wanted, 60)

@@ -7,12 +7,13 @@ In an engine of documents the key is ``_id``, as a document where it has two par
 from __future__ import annotations
 
 import random
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, ClassVar
+
+from tests.fixtures.traffic import Traffic
 
 IDS = 1_500
 LARGE = 12_000
@@ -89,30 +90,15 @@ class Lab(ABC):
         """Give back what is held open."""
 
 
-class Traffic:
-    """Random transactions from a thread of its own until the block is left."""
+class LabTraffic(Traffic):
+    """Random transactions on both tables."""
 
     def __init__(self, lab: Lab, seed: int = 1) -> None:
+        super().__init__(lab.url, seed)
         self._lab = lab
-        self._random = random.Random(seed)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work)
-        self._error: BaseException | None = None
 
-    def __enter__(self) -> Traffic:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        if self._error:
-            raise self._error
-
-    def _work(self) -> None:
-        try:
-            while not self._stop.wait(PAUSE_S):
-                steps = [any_step(self._random) for _ in range(self._random.choice(SIZES))]
-                self._lab.transaction(steps)
-        except BaseException as error:  # noqa: BLE001 - raised again when the block ends
-            self._error = error
+    def work(self) -> None:
+        while not self.stopping.wait(PAUSE_S):
+            steps = [any_step(self.random) for _ in range(self.random.choice(SIZES))]
+            self._lab.transaction(steps)
+            self.transactions += 1

@@ -10,7 +10,7 @@ import redis
 
 from tests.faults.harness import System, differences, running_system
 from tests.pairs.documents import MongoLab
-from tests.pairs.lab import IDS, Lab, Traffic
+from tests.pairs.lab import IDS, Lab, LabTraffic
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -48,7 +48,7 @@ def test_a_pair_stays_in_step_through_kills_and_restarts(
     with running_system(
         tmp_path, origin.url, {PIPELINE: copy.url}, control_db, redis_url, TUNING, tables=tables
     ) as system:
-        with Traffic(origin):
+        with LabTraffic(origin):
             kill_everything(system)
             flush_and_restart(system)
         system.assert_verified()
