@@ -7,7 +7,8 @@ values are refused where the two meet; all others arrive as they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from worker_sync.core.schema import Type
@@ -16,6 +17,7 @@ from worker_sync.core.schema import Type
 class Extreme(StrEnum):
     """Values that some types have no place for, in the words of the page."""
 
+    NEGATIVE_ZERO = "-0"
     NAN = "NaN"
     INFINITE_NUMBER = "infinite numbers"
     DIGITS = "numbers of more than 34 digits"
@@ -29,8 +31,12 @@ class Extreme(StrEnum):
     KEY_TWICE = "a key twice in one object"
     NUL_IN_KEY = "NUL in a key"
     HALF_SURROGATE = "half a surrogate pair"
-    DEPTH_32 = "more than 30 levels"
-    DEPTH_100 = "more than 90 levels"
+    EMPTY_LABEL = "the empty value of a failed insert"
+    PRECISE_IN_JSON = "decimals that a double would round"
+    HUGE_IN_JSON = "numbers beyond 1.8e308"
+    DEPTH_31 = "more than 31 levels"
+    DEPTH_100 = "more than 100 levels"
+    DEPTH_180 = "more than 180 levels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +54,14 @@ class SourceType:
 
 @dataclass(frozen=True, slots=True)
 class TargetType:
-    """The type that a target writes to, the extreme values that it refuses, and what else a reader should know."""
+    """The type that a target writes to, the extreme values that it refuses, and what else a reader should know.
+
+    `only`: of these extremes, those that one server of the family refuses, with its name. `parsed`: JSON is kept as the
+    document that it stands for, without the spaces, exponents and trailing zeros of its text.
+    """
 
     name: str
     refuses: frozenset[Extreme] = frozenset()
     note: str = ""
+    only: Mapping[Extreme, str] = field(default_factory=dict)
+    parsed: bool = False

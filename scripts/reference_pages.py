@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import type_matrix
 
 from worker_sync.cli.app import COMMANDS, cli
 from worker_sync.core import settings, table_rules
@@ -34,6 +35,27 @@ percent-encoded on the way, so that a password may hold any character:
 Schema for editors. Ready files: [examples](../../examples/README.md).
 """
 _EMBEDDED = "Without `control` or `broker`, a PostgreSQL or a Redis is started under `state_dir`."
+
+_TYPES = """\
+What becomes of a value between engines. A table that is missing in the target is created with these types
+(`create_tables`); the values in between have the [canonical form](values.md) of their kind.
+
+- **exact**: every value reads back as it was, bit for bit.
+- **refuses**: values of these sorts stop the pipeline in
+  [`unrepresentable-value`](../how-to/recover.md#unrepresentable-value) or
+  [`target-rejected`](../how-to/recover.md#target-rejected); all others are exact. A server in parentheses is the only
+  one of its family that refuses them. Nothing is ever rounded, cut, padded or made NULL.
+- **parsed**: JSON is kept as the document that it stands for, with all its keys in order and all digits, but without
+  the spaces, exponents and escapes of its text.
+
+A type that MariaDB or MySQL has alone can't be created in the other, where the pipeline stops in
+[`table-unsupported`](../how-to/recover.md#table-unsupported).
+
+Every line is tried on real servers with extreme values, in a snapshot and as changes:
+`test_a_value_arrives_as_it_is_or_is_refused_as_the_matrix_says`. Length, such as 16 MB of a MongoDB document, is no
+matter of the type and is not listed; nor are keys, which in MySQL hold at most 768 characters and in PostgreSQL 2,704
+bytes: a longer one is refused.
+"""
 
 Schema = Mapping[str, Any]
 
@@ -204,12 +226,18 @@ def metrics(page: str) -> str:
     return "\n".join([head + begin, "", *table, "", END + tail])
 
 
+def types() -> str:
+    """docs/reference/types.md: every source type in every target."""
+    return "\n".join(["# Types", "", MARK.format(""), "", _TYPES, *type_matrix.lines()]).rstrip() + "\n"
+
+
 def pages() -> dict[Path, str]:
     """Every page that is made from the code, as it should be."""
     monitor = DOCS / "how-to" / "monitor.md"
     return {
         DOCS / "reference" / "configuration.md": configuration(),
         DOCS / "reference" / "cli.md": commands(),
+        DOCS / "reference" / "types.md": types(),
         monitor: metrics(monitor.read_text(encoding="utf-8")),
     }
 

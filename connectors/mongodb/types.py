@@ -99,7 +99,8 @@ def _whole_milliseconds(parse: Callable[[str], datetime]) -> Convert:
 
 
 def _json_integer(number: str) -> Int64 | Decimal128:
-    return _wide_int(int(number)) if len(number) < 40 else decimal128(number)
+    # An integer has no negative zero, but JSON does.
+    return _wide_int(int(number)) if len(number) < 40 and number != "-0" else decimal128(number)
 
 
 def _json_number(number: str) -> float | Decimal128:

@@ -48,7 +48,7 @@ WHERE table_schema = {database} AND table_type = 'BASE TABLE' AND {tables} ORDER
 
 
 class ColumnInfo(NamedTuple):
-    """A column; `updates_itself` is ON UPDATE CURRENT_TIMESTAMP."""
+    """A column; `updates_itself` is ON UPDATE CURRENT_TIMESTAMP, `signed_zero` that a float can be -0.0."""
 
     name: str
     type: ColumnType
@@ -57,6 +57,7 @@ class ColumnInfo(NamedTuple):
     auto_increment: bool
     updates_itself: bool
     has_default: bool
+    signed_zero: bool
 
 
 class UniqueIndex(NamedTuple):
@@ -176,7 +177,8 @@ def _named(names: Iterable[str] | None) -> str:
 
 
 def _columns(connection: Connection, values: dict[str, str]) -> dict[str, list[ColumnInfo]]:
-    json = _json_columns(connection, values["database"]) if is_mariadb(connection) else set()
+    mariadb = is_mariadb(connection)
+    json = _json_columns(connection, values["database"]) if mariadb else set()
     found: dict[str, list[ColumnInfo]] = {}
     for row in query(connection, _COLUMNS_SQL.format(**values)):
         table, name, extra = row[0], row[1], (row[11] or "").lower()
@@ -192,6 +194,7 @@ def _columns(connection: Connection, values: dict[str, str]) -> dict[str, list[C
                 auto_increment="auto_increment" in extra,
                 updates_itself="on update" in extra,
                 has_default=row[13] == "1",
+                signed_zero=not mariadb,
             )
         )
     return found

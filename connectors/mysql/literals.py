@@ -6,14 +6,18 @@ a column has no room for, pads fixed binary columns and makes up numbers and tim
 
 from __future__ import annotations
 
+import math
 import re
+import struct
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Any, Final
 
 from connectors.mysql.catalog import ENGINE, ColumnInfo
 from connectors.mysql.sql import binary, text
 from connectors.mysql.types import GEOMETRIES, labels_of, shortest_float
 from worker_sync.core.schema import Column, Kind
+from worker_sync.core.text import json_reader
 
 #: A canonical value that is not None as a literal; raises ValueError, without the value in its words.
 Writer = Callable[[Any], str]
@@ -44,6 +48,8 @@ _HOLDS: Final[dict[Kind, frozenset[str]]] = {
 }
 
 _DECIMAL: Final = re.compile(r"-?\d+(?:\.(\d+))?")
+#: Fewer digits survive as a double.
+_LONG_NUMBER: Final = re.compile(r"[\d.]{16}")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _TIME: Final = re.compile(r"-?\d{2,3}:\d\d:\d\d(?:\.(\d{1,6}))?")
 _MOMENT: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.(\d{1,6}))?")
@@ -64,7 +70,8 @@ def writer(column: Column, target: ColumnInfo) -> Writer:
     if data_type in INTEGERS or data_type == "decimal":
         return _number(0 if data_type in INTEGERS else target.type.scale or 0)
     if data_type in ("float", "double"):
-        return _float32 if data_type == "float" else _float
+        write = _float32 if data_type == "float" else _float
+        return write if target.signed_zero else _unsigned_zero(write)
     if data_type in _MOMENTS:
         return _moment(target.type.fraction or 0, column.type.kind is Kind.TIMESTAMPTZ)
     if data_type == "time":
@@ -77,6 +84,8 @@ def writer(column: Column, target: ColumnInfo) -> Writer:
         return _labelled(frozenset(labels_of(target.type.column_type)), data_type == "set")
     if data_type in BLOBS or data_type in GEOMETRIES or data_type in ("binary", "vector"):
         return _binary(target.type.length if data_type == "binary" else None)
+    if data_type == "json":
+        return _json
     return _text(data_type, target.type.length)
 
 
@@ -116,7 +125,20 @@ def _float(value: Any) -> str:
 def _float32(value: Any) -> str:
     if value - value == 0 and shortest_float(value) != value:
         raise ValueError("a float of 64 bits")
-    return _float(value)
+    try:
+        # All its digits: the shortest text of the largest float lies beyond what the server takes.
+        return _float(struct.unpack("<f", struct.pack("<f", value))[0])
+    except OverflowError:
+        raise ValueError("a float of 64 bits") from None
+
+
+def _unsigned_zero(write: Writer) -> Writer:
+    def checked(value: Any) -> str:
+        if value == 0 and math.copysign(1.0, value) < 0:
+            raise ValueError("-0.0, which MariaDB makes 0.0")
+        return write(value)
+
+    return checked
 
 
 def _timed(form: re.Pattern[str], digits: int) -> Writer:
@@ -162,6 +184,26 @@ def _binary(size: int | None) -> Writer:
         return binary(value)
 
     return write
+
+
+def _json(value: Any) -> str:
+    # A document may hold decimals of any precision; one that is made from text has doubles only.
+    if _LONG_NUMBER.search(value):
+        _check_numbers(value)
+    return text(value)
+
+
+def _check_double(number: str) -> None:
+    if Decimal(number) != Decimal(repr(float(number))):
+        raise ValueError("JSON with a number that a double would round")
+
+
+def _check_integer(number: str) -> None:
+    if not -(1 << 63) <= int(number) < 1 << 64:
+        _check_double(number)
+
+
+_check_numbers: Final = json_reader(_check_double, _check_integer)
 
 
 def _text(data_type: str, length: int | None) -> Writer:

@@ -22,6 +22,10 @@ SETTINGS: Final[Mapping[str, str]] = {
     "TimeZone": "UTC",
     "extra_float_digits": "3",
     "bytea_output": "hex",
+    # Money is text in the forms of this one.
+    "lc_monetary": "C",
+    # An unquoted NULL in an array is one.
+    "array_nulls": "on",
 }
 
 #: For connections that read a source. An empty search path makes the server qualify every name that it prints, in

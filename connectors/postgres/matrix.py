@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from connectors.matrix import Extreme, SourceType, TargetType
-from connectors.postgres.ddl import ENGINE, type_name
+from connectors.postgres.ddl import type_name
 from worker_sync.core.schema import Kind, Type
 
 _DATES: Final = frozenset({Extreme.INFINITE_DATE, Extreme.BEFORE_YEAR_1, Extreme.AFTER_YEAR_9999})
 _NUMBERS: Final = frozenset({Extreme.NAN, Extreme.INFINITE_NUMBER})
+_FLOATS: Final = _NUMBERS | {Extreme.NEGATIVE_ZERO}
 _NO_NUMBER: Final = frozenset({Extreme.NAN})
 _LONG: Final = frozenset({Extreme.DIGITS})
-_DEEP: Final = frozenset({Extreme.DEPTH_32, Extreme.DEPTH_100})
-_JSON: Final = frozenset({Extreme.KEY_TWICE, Extreme.NUL_IN_KEY, Extreme.HALF_SURROGATE, *_DEEP, *_LONG})
+_NESTED: Final = frozenset({Extreme.DEPTH_31, Extreme.DEPTH_100, Extreme.DEPTH_180})
+_JSONB_EXTREMES: Final = _NESTED | _LONG | {Extreme.HUGE_IN_JSON}
+_JSON: Final = _JSONB_EXTREMES | {Extreme.KEY_TWICE, Extreme.NUL_IN_KEY, Extreme.HALF_SURROGATE}
 _BOUNDS: Final = frozenset({Extreme.LOWER_BOUND})
 
 #: What other engines' values this one has no place for, by kind.
@@ -31,8 +33,7 @@ _REFUSES: Final[Mapping[Kind, frozenset[Extreme]]] = {
 
 def describe(type_: Type, engine: str) -> TargetType:
     """What a column of a table that `engine` is the source of becomes here."""
-    name = type_name(type_, engine)
-    return TargetType(name) if engine == ENGINE else TargetType(name, _REFUSES.get(type_.kind, frozenset()))
+    return TargetType(type_name(type_, engine), _REFUSES.get(type_.kind, frozenset()))
 
 
 def _of(kind: Kind, native: str, extremes: frozenset[Extreme] = frozenset(), **parameters: Any) -> SourceType:
@@ -47,8 +48,8 @@ def _array(element: SourceType) -> SourceType:
 _BOOLEAN: Final = _of(Kind.BOOL, "boolean")
 _INTEGER: Final = _of(Kind.INT, "integer", size=32)
 _BIGINT: Final = _of(Kind.INT, "bigint", size=64)
-_REAL: Final = _of(Kind.FLOAT, "real", _NUMBERS, size=32)
-_DOUBLE: Final = _of(Kind.FLOAT, "double precision", _NUMBERS, size=64)
+_REAL: Final = _of(Kind.FLOAT, "real", _FLOATS, size=32)
+_DOUBLE: Final = _of(Kind.FLOAT, "double precision", _FLOATS, size=64)
 _NUMERIC: Final = _of(Kind.DECIMAL, "numeric", _NUMBERS | _LONG)
 _TEXT: Final = _of(Kind.TEXT, "text")
 _BYTEA: Final = _of(Kind.BYTES, "bytea")
@@ -57,7 +58,7 @@ _DATE: Final = _of(Kind.DATE, "date", _DATES)
 _TIMESTAMP: Final = _of(Kind.TIMESTAMP, "timestamp without time zone", _DATES)
 _TIMESTAMPTZ: Final = _of(Kind.TIMESTAMPTZ, "timestamp with time zone", _DATES)
 _INTERVAL: Final = _of(Kind.INTERVAL, "interval")
-_JSONB: Final = _of(Kind.JSON, "jsonb", _DEEP | _LONG)
+_JSONB: Final = _of(Kind.JSON, "jsonb", _JSONB_EXTREMES)
 _MOOD: Final = _of(Kind.ENUM, "public.mood", labels=("it's", "so\\so", "", "NULL"))
 
 #: Types that travel as their text.

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from typing import TypeAlias
 
 import pytest
 
 from tests.fixtures import fix_mongodb, fix_mysql, fix_postgres
-from tests.matrix.sources import PostgresBed, Read, SourceBed
-from tests.matrix.targets import MongoTarget, MysqlTarget, PostgresTarget, TargetBed
+from tests.matrix.sources import MariadbBed, MongoBed, MysqlBed, PostgresBed, Read, SourceBed
+from tests.matrix.targets import MariadbTarget, MongoTarget, MysqlTarget, PostgresTarget, TargetBed
+
+NewDatabase: TypeAlias = Callable[[str, str], AbstractContextManager[str]]
 
 #: By the name of the fixture that gives the server.
-SOURCES = {"postgres": (fix_postgres.new_database, PostgresBed)}
-TARGETS = {
+SOURCES: dict[str, tuple[NewDatabase, type[SourceBed]]] = {
+    "postgres": (fix_postgres.new_database, PostgresBed),
+    "mariadb": (fix_mysql.new_mysql_database, MariadbBed),
+    "mysql": (fix_mysql.new_mysql_database, MysqlBed),
+    "mongodb": (fix_mongodb.new_mongo_database, MongoBed),
+}
+TARGETS: dict[str, tuple[NewDatabase, type[TargetBed]]] = {
     "postgres": (fix_postgres.new_database, PostgresTarget),
-    "mariadb": (fix_mysql.new_mysql_database, MysqlTarget),
+    "mariadb": (fix_mysql.new_mysql_database, MariadbTarget),
     "mysql": (fix_mysql.new_mysql_database, MysqlTarget),
     "mongodb": (fix_mongodb.new_mongo_database, MongoTarget),
 }
@@ -30,7 +38,7 @@ def read_from(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Read]]
         def read(server: str) -> Read:
             if server not in done:
                 new, kind = SOURCES[server]
-                bed: SourceBed = kind(stack.enter_context(new(request.getfixturevalue(server), "source")))
+                bed = kind(stack.enter_context(new(request.getfixturevalue(server), "source")))
                 done[server] = bed.read()
             return done[server]
 
@@ -44,7 +52,7 @@ def make_target(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Targ
 
         def make(server: str) -> TargetBed:
             new, kind = TARGETS[server]
-            bed: TargetBed = kind(stack.enter_context(new(request.getfixturevalue(server), "target")))
+            bed = kind(stack.enter_context(new(request.getfixturevalue(server), "target")))
             bed.prepare()
             return bed
 

@@ -68,7 +68,7 @@ class Feeder:
                 self.insert(rows)
         except Permanent as error:
             if len(rows) == 1:
-                return {rows[0][0]: str(error)}
+                return {int(rows[0][0]): str(error)}
             middle = len(rows) // 2
             return self.refusals(rows[:middle]) | self.refusals(rows[middle:])
         return {}

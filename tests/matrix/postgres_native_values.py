@@ -7,8 +7,7 @@ from typing import Final
 from connectors.matrix import Extreme
 from tests.matrix.samples import Values
 
-
-
+_FLOATS: Final = {Extreme.NEGATIVE_ZERO: ["'{-0,0}'"]}
 _NUMBERS: Final = {Extreme.NAN: ["'{1,NaN}'"], Extreme.INFINITE_NUMBER: ["'{Infinity,-Infinity,NULL}'"]}
 _MOMENTS: Final = {
     Extreme.INFINITE_DATE: ["'{infinity,NULL,-infinity}'"],
@@ -25,8 +24,8 @@ ARRAYS: Final[dict[str, Values]] = {
     "boolean[]": Values(["'{}'", "'{t,NULL,f}'"], _bounded("t")),
     "integer[]": Values(["'{}'", "'{1,NULL,-2147483648}'", "'{{1,2},{3,4}}'", "'{{{1}}}'"], _bounded("7")),
     "bigint[]": Values(["'{9223372036854775807,9007199254740993}'"], _bounded("7")),
-    "real[]": Values(["'{0.1,-0,1e-45,3.4028235e38,123456,1e6}'"], _bounded("0.5") | _NUMBERS),
-    "double precision[]": Values(["'{0.1,-0,5e-324,1e15,1e16,123456789012345}'"], _bounded("0.5") | _NUMBERS),
+    "real[]": Values(["'{0.1,1e-45,3.4028235e38,123456,1e6}'"], _bounded("0.5") | _NUMBERS | _FLOATS),
+    "double precision[]": Values(["'{0.1,5e-324,1e15,1e16,123456789012345}'"], _bounded("0.5") | _NUMBERS | _FLOATS),
     "numeric[]": Values(
         ["'{1.50,-0.00,1e20}'"], {**_bounded("1.0"), **_NUMBERS, Extreme.DIGITS: [f"'{{{'9' * 35}}}'"]}
     ),
@@ -40,21 +39,27 @@ ARRAYS: Final[dict[str, Values]] = {
     ),
     "public.mood[]": Values([r"""'{it''s,so\\so,"","NULL",NULL}'"""], _bounded("it''s")),
     "bytea[]": Values([r"""'{"\\x","\\x00ff",NULL}'"""], _bounded(r'"\\x00"')),
-    "uuid[]": Values(["'{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11,NULL}'"], _bounded("00000000-0000-0000-0000-000000000000")),
+    "uuid[]": Values(
+        ["'{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11,NULL}'"], _bounded("00000000-0000-0000-0000-000000000000")
+    ),
     "date[]": Values(
         ["'{2024-02-29,0001-01-01,NULL}'"],
         _bounded("2024-01-01") | _MOMENTS,
     ),
     "timestamp without time zone[]": Values(["'{\"2024-02-29 12:34:56.000001\"}'"], _bounded("2024-01-01") | _MOMENTS),
-    "timestamp with time zone[]": Values(["'{\"2024-02-29 12:34:56.000001+05:30\"}'"], _bounded("2024-01-01") | _MOMENTS),
+    "timestamp with time zone[]": Values(
+        ["'{\"2024-02-29 12:34:56.000001+05:30\"}'"], _bounded("2024-01-01") | _MOMENTS
+    ),
     "interval[]": Values(["'{1 year -2 days,-00:00:00.000001}'"], _bounded("1 day")),
     "jsonb[]": Values(
         [r"""'{"{\"a\": [1, null]}","null",NULL,"[1, 2]","\"x\"",1.50}'"""],
         {
             **_bounded("1"),
             Extreme.DIGITS: [f"'{{{'9' * 40}}}'"],
-            Extreme.DEPTH_32: ["ARRAY[(repeat('[', 60) || repeat(']', 60))::jsonb]"],
-            Extreme.DEPTH_100: ["ARRAY[(repeat('[', 150) || repeat(']', 150))::jsonb]"],
+            Extreme.HUGE_IN_JSON: ["'{1e400}'"],
+            Extreme.DEPTH_31: ["ARRAY[(repeat('[', 32) || repeat(']', 32))::jsonb]"],
+            Extreme.DEPTH_100: ["ARRAY[(repeat('[', 101) || repeat(']', 101))::jsonb]"],
+            Extreme.DEPTH_180: ["ARRAY[(repeat('[', 180) || repeat(']', 180))::jsonb]"],
         },
     ),
     "point[]": Values(["'{\"(1,-0)\",\"(NaN,Infinity)\"}'"], _bounded('"(1,2)"')),
@@ -93,6 +98,6 @@ NATIVE: Final[dict[str, Values]] = {
     "tstzmultirange": Values(["'{[2024-01-01,2024-02-01)}'"]),
     "tsvector": Values(["'a:1A fat:2B,4C ''it''''s'''"]),
     "tsquery": Values(["'fat & (rat | !cat:*)'"]),
-    "public.hstore": Values(["'a=>1, \"b c\"=>NULL, \"q\\\"\"=>\"x\"'", "''"]),
+    "public.hstore": Values(['\'a=>1, "b c"=>NULL, "q\\""=>"x"\'', "''"]),
     "public.pair": Values(["'(1,\"a, b\")'", "'(,)'"]),
 }

@@ -34,18 +34,22 @@ def column_of(number: int) -> str:
     return f"c{number}"
 
 
-def samples(types: Sequence[SourceType], values: Mapping[str, Values]) -> list[Sample]:
-    """One for every value; rows are numbered from 1 in the order of the types."""
-    found = [(number, source, *each) for number, source in enumerate(types) for each in _of(values[source.declaration])]
+def samples(types: Sequence[SourceType], values: Mapping[str, Values], lacks: frozenset[Extreme]) -> list[Sample]:
+    """One for every value without the extremes that are lacking; rows are numbered from 1 in the order of the types."""
+    found = [
+        (number, source, *each)
+        for number, source in enumerate(types)
+        for each in _of(values[source.declaration], lacks)
+    ]
     return [
         Sample(row, column_of(number), source, literal, extreme)
         for row, (number, source, literal, extreme) in enumerate(found, 1)
     ]
 
 
-def _of(values: Values) -> Iterator[tuple[str, Extreme | None]]:
+def _of(values: Values, lacks: frozenset[Extreme]) -> Iterator[tuple[str, Extreme | None]]:
     for literal in values.plain:
         yield literal, None
     for extreme, literals in values.extreme.items():
-        for literal in literals:
+        for literal in () if extreme in lacks else literals:
             yield literal, extreme
