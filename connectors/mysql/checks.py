@@ -137,9 +137,7 @@ def _table(server: _Server, table: TableSchema) -> Finding:
     check = f"table {table.table}"
     info = load_table(server.connection, server.database, flat(table.table).name)
     if info is None:
-        return Finding(
-            check, bool(table.key), "will be created" if table.key else "has no key", "give it a primary key"
-        )
+        return Finding(check, True, "will be created")
     try:
         TargetTable(table, info)
     except Halt as halt:

@@ -11,7 +11,7 @@ import pymysql
 from connectors.mysql.catalog import ENGINE, load_table
 from connectors.mysql.conn import Connection, is_mariadb, query
 from connectors.mysql.errors import code_of, one_line, translate
-from connectors.mysql.sql import flat, quote, quote_table, text
+from connectors.mysql.sql import flat, names, quote, quote_table, text
 from connectors.mysql.target import TargetTable
 from worker_sync.core.errors import Halt, State, Transient
 from worker_sync.core.schema import Column, Kind, TableSchema, Type
@@ -131,8 +131,6 @@ def _refused(error: pymysql.Error, table: TableSchema) -> Exception:
 
 
 def _check_names(table: TableSchema) -> None:
-    if not table.key:
-        raise Halt(State.TABLE_UNSUPPORTED, f"{table.table} has no key", "give the source table a primary key")
     name = flat(table.table).name
     if len(name) > MAX_NAME:
         detail = f"the name {name} is longer than MySQL's {MAX_NAME} characters"
@@ -150,7 +148,8 @@ def _collations(connection: Connection) -> set[str]:
 def _create(table: TableSchema, collation: str, known: AbstractSet[str]) -> str:
     share = _key_share(table)
     columns = [_column(table, column, share, known) for column in table.columns]
-    columns.append(f"PRIMARY KEY ({', '.join(map(quote, table.key))})")
+    if table.key:
+        columns.append(f"PRIMARY KEY ({names(table.key)})")
     options = f"ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE {collation}"
     return f"CREATE TABLE {quote_table(flat(table.table))} ({', '.join(columns)}) {options}"
 

@@ -2,63 +2,29 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
-from connectors.base import Chunk, TableReader
+from connectors.base import Chunk, Scan, TableReader
 from connectors.mysql.catalog import TableInfo, load_table
 from connectors.mysql.conn import Connection, close, connect, database_name, is_mariadb, query, redact
 from connectors.mysql.errors import translated
 from connectors.mysql.keys import among, beyond, in_order, key_columns
+from connectors.mysql.plain_snapshots import MysqlChunk, PlainSnapshots, Snapshots
+from connectors.mysql.scan import MysqlScan
 from connectors.mysql.sql import quote, quote_table
 from connectors.mysql.types import Converter, converters
-from worker_sync.core.change import TransactionInfo
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import Kind, TableName, TableSchema
 from worker_sync.core.values import Key, Row
 
 #: Keys of one query in `rows`; MariaDB turns longer lists into a join of its own making.
 _KEYS_PER_QUERY: Final = 500
-
-
-class MysqlChunk(Chunk):
-    """Rows of a snapshot that stands in no relation to a log: what a target's reader gives."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self.horizon = ""
-        self.done = True
-
-    def sees(self, info: TransactionInfo) -> bool:
-        return False
-
-
-class Snapshots(ABC):
-    """How a reader opens the snapshots of its chunks. A source's also puts each in relation to its log."""
-
-    @abstractmethod
-    def open(self, connection: Connection) -> AbstractContextManager[MysqlChunk]:
-        """Begin a transaction on the autocommit connection in which all reads see one state, and give an empty chunk
-        that knows which transactions that state holds; the transaction ends with the block."""
-
-
-class PlainSnapshots(Snapshots):
-    """One state, and nothing known about it."""
-
-    @contextmanager
-    def open(self, connection: Connection) -> Iterator[MysqlChunk]:
-        connection.query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        connection.query("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-        try:
-            yield MysqlChunk()
-        finally:
-            if connection.open:
-                connection.query("COMMIT")
 
 
 class MysqlReader(TableReader):
@@ -108,6 +74,20 @@ class MysqlReader(TableReader):
             wanted = set(keys)
             chunk.rows = [row for row in chunk.rows if tuple(row[index] for index in table.key_indexes) in wanted]
         return chunk
+
+    def scan(self, table: TableSchema, limit: int) -> Scan:
+        connection = connect(self._url)
+        where = f"{self._where} {table.table}"
+        try:
+            with translated(where):
+                info = self._info(connection, table.table)
+                convert = converters(table, {column.name: column.type.data_type for column in info.columns})
+                return MysqlScan(
+                    connection, self._snapshots, _select(table, info), partial(_converted, table, convert), limit, where
+                )
+        except BaseException:
+            close(connection)
+            raise
 
     def count(self, table: TableSchema) -> int:
         """The storage engine's estimate."""
@@ -183,10 +163,10 @@ def _expression(name: str, data_type: str) -> str:
     return f"CAST({quote(name)} AS BINARY)" if data_type == "vector" else quote(name)
 
 
-def _converted(table: TableSchema, convert: Sequence[Converter], rows: list[tuple[Any, ...]]) -> list[Row]:
+def _converted(table: TableSchema, convert: Sequence[Converter], rows: Sequence[tuple[Any, ...]]) -> list[Row]:
     """Column by column, which is faster than row by row."""
     if not rows or not any(convert):
-        return rows
+        return list(rows)
     columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
     for index, function in enumerate(convert):
         if function is not None:

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from connectors.mysql import log
 from connectors.mysql.conn import Connection, is_mariadb, query
 from connectors.mysql.gtid_set import GtidSet
+from connectors.mysql.plain_snapshots import MysqlChunk, Snapshots
 from connectors.mysql.position import boundary, file_number
-from connectors.mysql.reader import MysqlChunk, Snapshots
 from worker_sync.core.change import TransactionInfo
 from worker_sync.core.errors import Halt, State
 

@@ -195,7 +195,10 @@ class SinkBagContract(SinkDataContract):
         rows: list[Row] = [
             (0.0, "", None), (-0.0, "", None), (None, "", None), (0.0, None, None), (0.0, None, ""),
             (float("nan"), "NaN", None), (float("inf"), "a,b", "c"), (float("inf"), "a", "b,c"), (1.0, '"', "\\"),
+            (2.0, "a", "a "), (2.0, "a", "A"), (2.0, "a", "\u00e1"),
         ]  # fmt: skip
+        if not target.has_odd_floats:
+            rows = [row for row in rows if row[0] is None or (row[0] - row[0] == 0 and str(row[0]) != "-0.0")]
         fence(sink)
         script = Script(bag)
         script.add(*map(insert, rows), *map(insert, rows))
