@@ -12,21 +12,22 @@ from typing import Any
 
 import pytest
 
-from tests.faults.harness import System, execute, is_mongo, mongo, running_system
+from tests.faults.harness import System, execute, is_mongo, marks_in, mongo, running_system
+from tests.fixtures import fix_mysql
 from tests.fixtures.fix_postgres import DEBIAN_15
 from tests.fixtures.servers import unavailable
 from worker_sync.store import ControlStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
-SCALE = 2
+SCALE = 1
 #: Seconds for the comparison of a target.
 VERIFY_S = 300
 TABLES = ("pgbench_accounts", "pgbench_branches", "pgbench_history", "pgbench_tellers")
 CAPTURE = {"batch_changes": 1000, "snapshot_rows": 2000}
 #: By table: the columns that a transaction adds its amount to.
 BALANCES = {"pgbench_accounts": "abalance", "pgbench_branches": "bbalance", "pgbench_tellers": "tbalance"}
-HISTORY = "SELECT count(*), sum(delta), sum(aid::bigint * delta + tid), count(DISTINCT mtime) FROM pgbench_history"
+HISTORY = "SELECT count(*), sum(delta), sum(1.0 * aid * delta + tid), count(DISTINCT mtime) FROM pgbench_history"
 #: pgbench itself begins with an empty one, and a snapshot should have something to do.
 OLD_HISTORY = (
     "INSERT INTO pgbench_history SELECT n % 20, n % 2, n % 5000, n % 7, now() FROM generate_series(1, 20000) n"
@@ -56,15 +57,8 @@ def traffic(program: str, url: str, *options: str) -> Iterator[subprocess.Popen[
 
 def copied(url: str, name: str, *tables: str) -> bool:
     """The snapshots of these tables are applied."""
-    if is_mongo(url):
-        with mongo(url) as database:
-            marks = [mark["snapshots"] for mark in database.worker_sync_watermarks.find({"_id.p": name})]
-        states = [{key.replace("%2E", "."): state for key, state in mark.items()} for mark in marks]
-    elif execute(url, "SELECT to_regclass('worker_sync.watermarks')") == [(None,)]:
-        return False
-    else:
-        states = [row[0] for row in execute(url, "SELECT snapshots FROM worker_sync.watermarks")]
-    return bool(states) and all(state.get(f"public.{table}", {}).get("done") for state in states for table in tables)
+    states = [{table for table, state in mark.snapshots.items() if state.done} for mark in marks_in(url, name)]
+    return bool(states) and all(f"public.{table}" in state for state in states for table in tables)
 
 
 def summary(url: str) -> dict[str, Any]:
@@ -73,13 +67,12 @@ def summary(url: str) -> dict[str, Any]:
 
 
 def _summary_of_tables(url: str) -> dict[str, Any]:
+    ask = fix_mysql.run if url.startswith("mariadb") else execute
     found: dict[str, Any] = {}
     for table, column in BALANCES.items():
-        [row] = execute(url, f"SELECT count(*), sum({column}), sum({column}::bigint * {KEYS[table]}) FROM {table}")
+        [row] = ask(url, f"SELECT count(*), sum({column}), sum(1.0 * {column} * {KEYS[table]}) FROM {table}")
         found[table] = tuple(map(int, row))
-    [row] = execute(
-        url, "SELECT count(*), sum(delta), sum(aid::bigint * delta + tid), count(DISTINCT mtime) FROM pgbench_history"
-    )
+    [row] = ask(url, HISTORY)
     return {**found, "pgbench_history": tuple(int(value or 0) for value in row)}
 
 
@@ -97,11 +90,18 @@ def _summary_of_documents(url: str) -> dict[str, Any]:
 
 @pytest.fixture
 def system(
-    pgbench: str, source_db: str, target_db: str, mongo_target: str, control_db: str, redis_url: str, tmp_path: Path
+    pgbench: str,
+    source_db: str,
+    target_db: str,
+    mongo_target: str,
+    mariadb_target: str,
+    control_db: str,
+    redis_url: str,
+    tmp_path: Path,
 ) -> Iterator[System]:
     subprocess.run([pgbench, "-i", "-q", "-s", str(SCALE), source_db], check=True, capture_output=True)
     execute(source_db, OLD_HISTORY)
-    targets = {"reporting": target_db, "catalog": mongo_target}
+    targets = {"reporting": target_db, "catalog": mongo_target, "warehouse": mariadb_target}
     with running_system(tmp_path, source_db, targets, control_db, redis_url, CAPTURE) as made:
         yield made
 
