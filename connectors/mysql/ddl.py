@@ -27,6 +27,9 @@ _FIXED_BYTES: Final = 144
 _COLLATION: Final = re.compile(r" CHARACTER SET (\w+) COLLATE (\w+)$")
 _TABLE_EXISTS: Final = 1050
 _ROW_TOO_LARGE: Final = 1118
+_KEY_REQUIRED: Final = 3750
+#: What lets a server that insists on primary keys create a table without one.
+ALLOW_NO_KEY: Final = "SET PERSIST sql_require_primary_key = OFF"
 
 #: LONGTEXT and LONGBLOB lie outside the row, so that a table of many columns fits into InnoDB's row.
 _TEXT: Final = "longtext"
@@ -126,13 +129,14 @@ def _refused(error: pymysql.Error, table: TableSchema) -> Exception:
     known = translate(error, str(table.table))
     if isinstance(known, (Transient, Halt)):
         return known
+    if code_of(error) == _KEY_REQUIRED:
+        detail = f"table {table.table} has no key, and the server requires one of every table"
+        return Halt(State.TABLE_UNSUPPORTED, detail, f"{ALLOW_NO_KEY}; then worker-sync resume PIPELINE")
     fix = "create the table by hand as it should be, or leave the column out; then worker-sync resume PIPELINE"
     return Halt(State.TABLE_UNSUPPORTED, f"table {table.table} can't be created: {one_line(error)}", fix)
 
 
 def _check_names(table: TableSchema) -> None:
-    if not table.key:
-        raise Halt(State.TABLE_UNSUPPORTED, f"{table.table} has no key", "give the source table a primary key")
     name = flat(table.table).name
     if len(name) > MAX_NAME:
         detail = f"the name {name} is longer than MySQL's {MAX_NAME} characters"
@@ -150,7 +154,8 @@ def _collations(connection: Connection) -> set[str]:
 def _create(table: TableSchema, collation: str, known: AbstractSet[str]) -> str:
     share = _key_share(table)
     columns = [_column(table, column, share, known) for column in table.columns]
-    columns.append(f"PRIMARY KEY ({', '.join(map(quote, table.key))})")
+    if table.key:
+        columns.append(f"PRIMARY KEY ({', '.join(map(quote, table.key))})")
     options = f"ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE {collation}"
     return f"CREATE TABLE {quote_table(flat(table.table))} ({', '.join(columns)}) {options}"
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from copy import copy
 from itertools import islice
 from typing import Any, Final
 
 import msgspec
+from pymysql.cursors import SSCursor
 
-from connectors.base import Chunk, TableReader
+from connectors.base import Chunk, Scan, TableReader
 from connectors.mysql.catalog import TableInfo, load_table
-from connectors.mysql.conn import Connection, close, connect, database_name, is_mariadb, query, redact
+from connectors.mysql.conn import Connection, abandon, close, connect, database_name, execute, is_mariadb, query, redact
 from connectors.mysql.errors import translated
 from connectors.mysql.keys import among, beyond, in_order, key_columns
 from connectors.mysql.sql import quote, quote_table
@@ -109,6 +111,19 @@ class MysqlReader(TableReader):
             chunk.rows = [row for row in chunk.rows if tuple(row[index] for index in table.key_indexes) in wanted]
         return chunk
 
+    def scan(self, table: TableSchema, limit: int) -> Scan:
+        """See `TableReader.scan`. The snapshot keeps the server from purging what it can still see."""
+        with self._ready(table.table) as connection:
+            info = self._info(connection, table.table)
+        # The server gives up on a reader that doesn't take the next row for net_write_timeout seconds.
+        connection = connect(self._url, {"net_write_timeout": "86400"})
+        try:
+            with translated(f"{self._where} {table.table}"):
+                return MysqlScan(connection, self._snapshots, table, info, limit)
+        except BaseException:
+            close(connection)
+            raise
+
     def count(self, table: TableSchema) -> int:
         """The storage engine's estimate."""
         with self._ready(table.table) as connection, connection.cursor() as cursor:
@@ -155,6 +170,34 @@ class MysqlReader(TableReader):
             for sql in queries:
                 chunk.rows.extend(_converted(table, convert, query(connection, sql)))
         return chunk
+
+
+class MysqlScan(Scan):
+    """An unbuffered query in a snapshot, over a connection that is closed with it."""
+
+    def __init__(
+        self, connection: Connection, snapshots: Snapshots, table: TableSchema, info: TableInfo, limit: int
+    ) -> None:
+        self._connection = connection
+        self._table = table
+        self._limit = limit
+        self._convert = converters(table, {column.name: column.type.data_type for column in info.columns})
+        # Never left: the transaction ends with the connection, which can't run a COMMIT amid the rows.
+        self._snapshot = snapshots.open(connection)
+        self._seen = self._snapshot.__enter__()
+        self._cursor = connection.cursor(SSCursor)
+        execute(self._cursor, _select(table, info))
+
+    def chunk(self) -> Chunk:
+        with translated(str(self._table.table)):
+            rows = list(self._cursor.fetchmany(self._limit))
+        chunk = copy(self._seen)
+        chunk.rows = _converted(self._table, self._convert, rows)
+        chunk.done = len(rows) < self._limit
+        return chunk
+
+    def close(self) -> None:
+        abandon(self._connection)
 
 
 def _plain(connection: Connection) -> str:

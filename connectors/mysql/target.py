@@ -192,8 +192,6 @@ def _exactly(column: KeyColumn, value: object) -> str:
 
 def _check(schema: TableSchema, info: TableInfo, columns: dict[str, ColumnInfo]) -> None:
     table, name = schema.table, quote(info.name)
-    if not schema.key:
-        raise Halt(State.TABLE_UNSUPPORTED, f"{table} has no key", "give the source table a primary key")
     if info.storage.lower() != _TRANSACTIONAL.lower():
         raise _mismatch(
             f"target table {table} is {info.storage or 'no base table'}, which has no transactions",
@@ -212,7 +210,7 @@ def _check(schema: TableSchema, info: TableInfo, columns: dict[str, ColumnInfo])
     if nullable:
         fix = f"ALTER TABLE {name} MODIFY {quote(nullable[0])} {columns[nullable[0]].type.native} NOT NULL"
         raise _mismatch(f"column {nullable[0]} of target table {table} belongs to the key and may be NULL", fix)
-    if not any(_identifies(index, schema) for index in info.unique):
+    if schema.key and not any(_identifies(index, schema) for index in info.unique):
         raise _mismatch(
             f"target table {table} has no unique index on exactly ({', '.join(schema.key)})",
             f"ALTER TABLE {name} ADD PRIMARY KEY ({names(schema.key)})",

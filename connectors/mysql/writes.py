@@ -12,6 +12,7 @@ from enum import Enum
 from itertools import islice
 from typing import Any, Final
 
+from connectors.mysql.bags import write_bag
 from connectors.mysql.session import Session
 from connectors.mysql.sql import quote
 from connectors.mysql.target import TargetTable, gap_of
@@ -55,8 +56,7 @@ class Writing:
                 self._move(step)
             else:
                 for bag in step.bags:
-                    # Refuses them: rows can't be found without a key here.
-                    self._session.table(bag.table)
+                    write_bag(self._session, self._session.table(bag.table), bag)
                 for writes in step.tables:
                     self._write(self._session.table(writes.table), writes)
 

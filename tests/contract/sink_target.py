@@ -33,6 +33,8 @@ class SinkTarget(ABC):
     has_unique: ClassVar[bool] = True
     #: The engine can write tables without a key.
     has_bags: ClassVar[bool] = True
+    #: A float may be NaN, infinite or a negative zero.
+    has_odd_floats: ClassVar[bool] = True
     #: Kinds that are left out of the round trip of extreme values, with a reason beside it.
     without_kinds: ClassVar[frozenset[Kind]] = frozenset()
 

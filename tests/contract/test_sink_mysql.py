@@ -17,8 +17,8 @@ from worker_sync.core.schema import Kind, TableSchema
 
 
 class MysqlTarget(SinkTarget):
-    #: Rows without a key are not looked up yet.
-    has_bags = False
+    #: NaN and infinities are refused, and MariaDB keeps no sign of zero.
+    has_odd_floats = False
     #: Some of their extreme values have no form in MySQL and are refused: NaN and infinities, years before 1 and after
     #: 9999. tests/integration/test_mysql_values.py has them and the others of these kinds.
     without_kinds: ClassVar[frozenset[Kind]] = frozenset(
