@@ -65,7 +65,7 @@ def _same(table: TargetTable, index: int, info: ColumnInfo, column: KeyColumn, r
         return f"{found} AND {_bytes(name)} = {_bytes(written)}"
     if data_type in ("float", "double") and value == 0:
         # The two zeros are equal and print differently; a server that doesn't keep the sign makes one of both.
-        return f"{found} AND CAST({name} AS CHAR) = CAST({written} + 0e0 AS CHAR)"
+        return f"{found} AND CAST({name} AS CHAR) = CAST({written} * 1e0 AS CHAR)"
     return found
 
 
