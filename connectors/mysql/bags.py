@@ -1,62 +1,73 @@
-"""Rows of tables without a key, found by all that they hold (see `worker_sync.core.bags`)."""
+"""Tables without a key: rows are found by all of their values, each compared exactly."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable
 
 from connectors.mysql.catalog import ColumnInfo
-from connectors.mysql.literals import INTEGERS, NULL
+from connectors.mysql.keys import KeyColumn, column_of
 from connectors.mysql.session import Session
 from connectors.mysql.sql import quote
 from connectors.mysql.target import TargetTable
-from worker_sync.core.bags import BagWrites
+from connectors.mysql.types import GEOMETRIES
+from worker_sync.core.bags import BagWrites, exact
 from worker_sync.core.errors import TargetRejected
 from worker_sync.core.values import Row
 
-#: Types whose `=` tells apart all that they can hold; of text it depends on the collation.
-_EXACT: Final = INTEGERS | {"decimal", "date", "time", "datetime", "timestamp", "bit"}
-_FLOATS: Final = frozenset({"float", "double"})
+_OPAQUE = GEOMETRIES | {"vector"}
 
 
-def write_bag(session: Session, writes: BagWrites) -> None:
-    """Take the rows out that go, one for each that is asked for, then put the new ones in.
-
-    Each delete reads the whole table: nothing could find the row by an index. Raises TargetRejected when a row is not
-    there, Unrepresentable for a value that the table can't hold.
-    """
-    table = session.table(writes.table)
+def write_bag(session: Session, table: TargetTable, writes: BagWrites) -> None:
+    """Deletes first, then inserts. Raises TargetRejected when an old row isn't there as often as it has to go,
+    Unrepresentable and pymysql.Error; the caller rolls back."""
     _delete(session, table, writes.deletes)
     if writes.inserts:
         session.insert(table, table.tuples(writes.inserts), "")
 
 
-def _delete(session: Session, table: TargetTable, rows: Sequence[Row]) -> None:
-    wanted = Counter(_where(table, row) for row in rows)
-    statements = [f"DELETE FROM {table.name} WHERE {where} LIMIT {count}" for where, count in wanted.items()]
-    found = session.run_all(statements, f"{table.schema.table}: a delete")
-    if found != list(wanted.values()):
-        gone = sum(wanted.values()) - sum(found)
-        raise TargetRejected(f"{table.schema.table}: {gone} of {len(rows)} rows that were changed are not there")
+def _delete(session: Session, table: TargetTable, rows: Iterable[Row]) -> None:
+    wanted: dict[bytes, tuple[Row, int]] = {}
+    for row in rows:
+        form = exact(row)
+        wanted[form] = (row, wanted[form][1] + 1 if form in wanted else 1)
+    columns = _columns(table)
+    statements = [
+        f"DELETE FROM {table.name} WHERE {_where(table, columns, row)} LIMIT {count}" for row, count in wanted.values()
+    ]
+    found = sum(session.run_all(statements, f"{table.schema.table}: a row"))
+    missing = sum(count for _, count in wanted.values()) - found
+    if missing:
+        raise TargetRejected(f"{table.schema.table}: {missing} of {missing + found} rows to delete or replace are gone")
 
 
-def _where(table: TargetTable, row: Row) -> str:
-    columns = {column.name: column for column in table.info.columns}
-    names = table.schema.column_names
-    return " AND ".join(_same(columns[names[index]], table.literal(index, row), row[index]) for index in table.writable)
+def _columns(table: TargetTable) -> list[tuple[int, ColumnInfo, KeyColumn]]:
+    there = {column.name: column for column in table.info.columns}
+    found = ((index, there[table.schema.column_names[index]]) for index in table.writable)
+    return [(index, column, column_of(column)) for index, column in found]
 
 
-def _same(column: ColumnInfo, literal: str, value: object) -> str:
-    name, data_type = quote(column.name), column.type.data_type
-    if literal == NULL:
+def _where(table: TargetTable, columns: list[tuple[int, ColumnInfo, KeyColumn]], row: Row) -> str:
+    return " AND ".join(_same(table, index, info, column, row) for index, info, column in columns)
+
+
+def _same(table: TargetTable, index: int, info: ColumnInfo, column: KeyColumn, row: Row) -> str:
+    name, data_type, value = quote(info.name), info.type.data_type, row[index]
+    # Refuses what the column could never have taken.
+    written = table.literal(index, row)
+    if value is None:
         return f"{name} IS NULL"
-    if data_type in _EXACT:
-        return f"{name} = {literal}"
-    if data_type in _FLOATS:
-        # Zeros are equal whatever their sign, which only their text shows.
-        sign = f" AND CAST({name} AS CHAR) = '{'-0' if str(value).startswith('-') else '0'}'" if value == 0 else ""
-        return f"{name} = {literal}{sign}"
-    if isinstance(value, bytes):
-        return f"CAST({name} AS BINARY) = {literal}"
-    return f"CAST(CONVERT({name} USING utf8mb4) AS BINARY) = CAST(CONVERT({literal} USING utf8mb4) AS BINARY)"
+    if data_type == "json":
+        return f"{_bytes(f'CAST({name} AS CHAR)')} = {_bytes(f'CAST(CAST({written} AS JSON) AS CHAR)')}"
+    if data_type in _OPAQUE:
+        return f"CAST({name} AS BINARY) = {written}"
+    found = f"{column.expression} = {column.literal(value)}"
+    if column.loose:
+        return f"{found} AND {_bytes(name)} = {_bytes(written)}"
+    if data_type in ("float", "double") and value == 0:
+        # The two zeros are equal and print differently; a server that doesn't keep the sign makes one of both.
+        return f"{found} AND CAST({name} AS CHAR) = CAST({written} * 1e0 AS CHAR)"
+    return found
+
+
+def _bytes(expression: str) -> str:
+    return f"CAST(CONVERT({expression} USING utf8mb4) AS BINARY)"

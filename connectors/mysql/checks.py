@@ -12,6 +12,7 @@ from connectors.base import Finding
 from connectors.mysql import watermarks
 from connectors.mysql.catalog import load_table
 from connectors.mysql.conn import Connection, is_mariadb, query
+from connectors.mysql.ddl import ALLOW_NO_KEY
 from connectors.mysql.errors import one_line
 from connectors.mysql.sql import flat, quote, text
 from connectors.mysql.target import TargetTable
@@ -137,12 +138,19 @@ def _table(server: _Server, table: TableSchema) -> Finding:
     check = f"table {table.table}"
     info = load_table(server.connection, server.database, flat(table.table).name)
     if info is None:
+        if not table.key and _requires_keys(server):
+            return Finding(check, False, "has no key, and the server requires one of every table", ALLOW_NO_KEY)
         return Finding(check, True, "will be created")
     try:
         TargetTable(table, info)
     except Halt as halt:
         return Finding(check, False, halt.detail, halt.recovery)
     return Finding(check, True, "exists")
+
+
+def _requires_keys(server: _Server) -> bool:
+    found = query(server.connection, "SHOW VARIABLES LIKE 'sql_require_primary_key'")
+    return bool(found) and found[0][1] == "ON"
 
 
 def _triggers(server: _Server) -> Iterator[Finding]:

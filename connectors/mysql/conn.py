@@ -191,6 +191,15 @@ def close(connection: Connection) -> None:
         return
 
 
+def abandon(connection: Connection) -> None:
+    """Close without reading what is left of an unbuffered result, which the driver would do."""
+    result = connection._result  # type: ignore[attr-defined]
+    if result is not None:
+        result.unbuffered_active = False
+    connection._result = None  # type: ignore[attr-defined]
+    close(connection)
+
+
 def server_info(connection: Connection) -> str:
     """The server's version as it says it."""
     version: str = connection.get_server_info()  # type: ignore[no-untyped-call]

@@ -27,6 +27,9 @@ _FIXED_BYTES: Final = 144
 _COLLATION: Final = re.compile(r" CHARACTER SET (\w+) COLLATE (\w+)$")
 _TABLE_EXISTS: Final = 1050
 _ROW_TOO_LARGE: Final = 1118
+_KEY_REQUIRED: Final = 3750
+#: What lets a server that insists on primary keys create a table without one.
+ALLOW_NO_KEY: Final = "SET PERSIST sql_require_primary_key = OFF"
 
 #: LONGTEXT and LONGBLOB lie outside the row, so that a table of many columns fits into InnoDB's row.
 _TEXT: Final = "longtext"
@@ -126,6 +129,9 @@ def _refused(error: pymysql.Error, table: TableSchema) -> Exception:
     known = translate(error, str(table.table))
     if isinstance(known, (Transient, Halt)):
         return known
+    if code_of(error) == _KEY_REQUIRED:
+        detail = f"table {table.table} has no key, and the server requires one of every table"
+        return Halt(State.TABLE_UNSUPPORTED, detail, f"{ALLOW_NO_KEY}; then worker-sync resume PIPELINE")
     fix = "create the table by hand as it should be, or leave the column out; then worker-sync resume PIPELINE"
     return Halt(State.TABLE_UNSUPPORTED, f"table {table.table} can't be created: {one_line(error)}", fix)
 

@@ -49,7 +49,7 @@ def key_columns(table: TableSchema, info: TableInfo) -> list[KeyColumn]:
                 f"table {table.table} has no column {name}",
                 "mend the table, then worker-sync resume PIPELINE",
             )
-    return [_key_column(there[name]) for name in table.key]
+    return [column_of(there[name]) for name in table.key]
 
 
 def beyond(key: Sequence[KeyColumn], after: Key) -> str:
@@ -73,7 +73,8 @@ def in_order(key: Sequence[KeyColumn]) -> str:
     return names(column.name for column in key)
 
 
-def _key_column(column: ColumnInfo) -> KeyColumn:
+def column_of(column: ColumnInfo) -> KeyColumn:
+    """How the column's values are compared."""
     name, data_type = quote(column.name), column.type.data_type
     if data_type in ("enum", "set"):
         numbers = {label: place for place, label in enumerate(labels_of(column.type.column_type))}

@@ -76,7 +76,8 @@ class MysqlReader(TableReader):
         return chunk
 
     def scan(self, table: TableSchema, limit: int) -> Scan:
-        connection = connect(self._url)
+        # The server gives up on a reader that doesn't take the next row for net_write_timeout seconds.
+        connection = connect(self._url, {"net_write_timeout": "86400"})
         where = f"{self._where} {table.table}"
         try:
             with translated(where):

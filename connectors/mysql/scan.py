@@ -10,7 +10,7 @@ from typing import Any
 from pymysql.cursors import SSCursor
 
 from connectors.base import Chunk, Scan
-from connectors.mysql.conn import Connection, close, execute
+from connectors.mysql.conn import Connection, abandon, execute
 from connectors.mysql.errors import translated
 from connectors.mysql.plain_snapshots import Snapshots
 from worker_sync.core.values import Row
@@ -49,4 +49,4 @@ class MysqlScan(Scan):
         return chunk
 
     def close(self) -> None:
-        close(self._connection)
+        abandon(self._connection)

@@ -56,7 +56,7 @@ class Writing:
                 self._move(step)
             else:
                 for bag in step.bags:
-                    write_bag(self._session, bag)
+                    write_bag(self._session, self._session.table(bag.table), bag)
                 for writes in step.tables:
                     self._write(self._session.table(writes.table), writes)
 
