@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 
+from connectors.postgres.catalog import ENGINE
+from connectors.postgres.holding import holds
 from connectors.postgres.target import TargetTable
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import Kind, TableName, TableSchema
@@ -259,6 +261,14 @@ def _check(schema: TableSchema, target: TargetTable) -> None:
                 State.SCHEMA_MISMATCH,
                 f"target table {target.name} has no column {column.name}",
                 f"ALTER TABLE {name} ADD COLUMN {quote(column.name)} {column.type.native or column.type.kind}",
+            )
+        found = target.columns[column.name]
+        if not found.generated and not holds(column.type, found.type, same_engine=schema.engine == ENGINE):
+            raise Halt(
+                State.SCHEMA_MISMATCH,
+                f"column {column.name} of target table {target.name} is {found.type}, which would alter values of "
+                f"{column.type.native or column.type.kind} without an error",
+                f"ALTER TABLE {name} ALTER COLUMN {quote(column.name)} TYPE ..., or leave the column out",
             )
     if schema.key and not target.can_identify(schema.key):
         key = ", ".join(map(quote, schema.key))

@@ -170,7 +170,7 @@ class System:
 
     # -- the end
 
-    def assert_same(self, seconds: float = 120.0) -> None:
+    def assert_same(self, seconds: float = 240.0) -> None:
         """Every target holds the source's rows: says `worker-sync verify`, and so do we."""
         self.assert_verified(seconds)
         for table in QUERIES:
@@ -178,7 +178,7 @@ class System:
             for name, url in self.targets.items():
                 assert differences(truth, by_key(url, table)) == [], f"{table} in {name}"
 
-    def assert_verified(self, seconds: float = 120.0) -> None:
+    def assert_verified(self, seconds: float = 240.0) -> None:
         """Every target holds the source's rows, says `worker-sync verify`."""
         checks = [self._verify(name, seconds) for name in self.targets]
         for process in checks:

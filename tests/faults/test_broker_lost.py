@@ -12,7 +12,7 @@ from tests.faults.load import Load
 from tests.faults.test_worker_killed import table_held
 from worker_sync.embedded import EmbeddedRedis
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 AWAY_S = 10.0
 

@@ -14,7 +14,7 @@ from tests.faults.load import Load, fill
 from tests.fixtures.running import Role
 from worker_sync.store import ControlStore
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 APPLY_WAITS = (
     "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "

@@ -15,7 +15,7 @@ from tests.faults.load import Load
 from tests.fixtures.eventually import eventually
 from worker_sync.embedded import EmbeddedMongo, EmbeddedPostgres
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(params=["source", "target", "control"])

@@ -11,7 +11,7 @@ import redis
 from tests.faults.harness import System
 from tests.faults.load import Load
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 QUEUE = "sync"
 

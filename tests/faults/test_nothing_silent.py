@@ -17,7 +17,7 @@ from tests.fixtures.fix_proxy import Proxy, ProxyTo
 from tests.fixtures.running import Role
 from worker_sync.embedded import EmbeddedPostgres
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 ROWS = 200
 SLOT = "worker_sync_source"

@@ -13,7 +13,7 @@ from tests.faults.harness import execute, running_system
 from tests.faults.load import Load
 from tests.fixtures.fix_proxy import ProxyTo
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 STALL_S = 60.0
 WINDOW = 4 * 1024 * 1024

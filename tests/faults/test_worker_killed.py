@@ -15,7 +15,7 @@ from tests.faults.harness import System, execute, mongo
 from tests.faults.load import Load
 from tests.fixtures.eventually import eventually
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 WAITING = (
     "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "

@@ -12,7 +12,7 @@ from tests.faults.harness import System, differences, running_system
 from tests.pairs.documents import MongoLab
 from tests.pairs.lab import IDS, Lab, LabTraffic
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 #: Server by server; the versions of an engine share its rows of the nine.
 PAIRS = [

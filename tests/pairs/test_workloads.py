@@ -13,7 +13,7 @@ from tests.faults.harness import System, differences, execute, running_system
 from tests.fixtures import fix_mysql
 from tests.fixtures.servers import unavailable
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 TABLES = 4
 ROWS = 2_000
