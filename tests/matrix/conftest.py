@@ -30,19 +30,19 @@ TARGETS: dict[str, tuple[NewDatabase, type[TargetBed]]] = {
 
 
 @pytest.fixture(scope="session")
-def read_from(request: pytest.FixtureRequest) -> Iterator[Callable[[str], Read]]:
+def read_from(request: pytest.FixtureRequest) -> Callable[[str], Read]:
     """The samples of the engine on the server of that name, as a source reads them."""
     done: dict[str, Read] = {}
-    with ExitStack() as stack:
 
-        def read(server: str) -> Read:
-            if server not in done:
-                new, kind = SOURCES[server]
-                bed = kind(stack.enter_context(new(request.getfixturevalue(server), "source")))
-                done[server] = bed.read()
-            return done[server]
+    def read(server: str) -> Read:
+        if server not in done:
+            new, kind = SOURCES[server]
+            # Gone at once: the server may end before what outlives this test.
+            with new(request.getfixturevalue(server), "source") as url:
+                done[server] = kind(url).read()
+        return done[server]
 
-        yield read
+    return read
 
 
 @pytest.fixture
