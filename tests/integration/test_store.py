@@ -9,9 +9,11 @@ import pytest
 
 from tests.fixtures.fix_proxy import ProxyTo
 from worker_sync.core.errors import Fenced, Halt, State, Unreachable
+from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.store import ControlStore
 from worker_sync.store.checkpoints import Checkpoint
 from worker_sync.store.pipelines import Status
+from worker_sync.store.versions import TableVersion
 
 
 @pytest.fixture
@@ -158,3 +160,36 @@ def test_threads_share_one_connection(store: ControlStore) -> None:
     for thread in threads:
         thread.join()
     assert {beat.position for beat in store.heartbeats.all().values()} == {"49"}
+
+
+def versions_of(count: int) -> list[TableVersion]:
+    names = [TableName("public", f"t{number}") for number in range(count)]
+    return [TableVersion(name, TableSchema(name, (), (), "postgresql")) for name in names]
+
+
+def test_the_first_versions_of_a_pipelines_tables_are_never_seen_in_part(store: ControlStore, target_db: str) -> None:
+    """Where some tables are known, the others are taken to be new ones that nobody asked for."""
+    tables, saved = versions_of(400), threading.Event()
+    seen: set[int] = set()
+
+    def look() -> None:
+        with ControlStore(target_db) as reader:
+            while not saved.is_set():
+                seen.add(len(reader.versions.of("p")))
+            seen.add(len(reader.versions.of("p")))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    store.versions.save_all("p", tables, token=1)
+    saved.set()
+    looking.join()
+    assert seen <= {0, len(tables)}
+    assert len(tables) in seen
+
+
+def test_versions_of_a_replaced_capture_are_refused_as_a_whole(store: ControlStore) -> None:
+    newer, *others = versions_of(3)
+    store.versions.save("p", newer, token=2)
+    with pytest.raises(Fenced):
+        store.versions.save_all("p", [*others, newer], token=1)
+    assert set(store.versions.of("p")) == {newer.table}

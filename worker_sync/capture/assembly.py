@@ -137,8 +137,7 @@ class Assembler:
         since = self._now()
         change = f"{', '.join(str(table.table) for table in new)} was added" if records else ""
         found = {table.table: TableVersion(table.table, table, since=since, change=change) for table in new}
-        for record in found.values():
-            self._save(pipeline.name, record)
+        self._store.versions.save_all(pipeline.name, found.values(), self._lease.token)
         return {**records, **found}
 
     def _now(self) -> str:

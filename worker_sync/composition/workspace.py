@@ -140,8 +140,8 @@ class Workspace:
         created = create_target(home, self.sink(pipeline.target), pipeline, chosen, records)
         if not records and self.store.checkpoints.load(pipeline.source) is None:
             # The stream begins after this: whatever it brings is not older.
-            for table in chosen:
-                self.store.versions.save(pipeline.name, TableVersion(table.source.table, table.source), token=0)
+            found = [TableVersion(table.source.table, table.source) for table in chosen]
+            self.store.versions.save_all(pipeline.name, found, token=0)
         return created
 
     def create_stream(self, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +13,7 @@ from psycopg.types.json import Jsonb
 from worker_sync.core.errors import Fenced
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.store.connection import Connection
+from worker_sync.store.queries import queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +47,37 @@ class TableVersions:
 
     def save(self, pipeline: str, version: TableVersion, token: int) -> None:
         """Replace what is known of one table. Raises Fenced when a capture with a newer token has saved it."""
-        parameters = {
-            "pipeline": pipeline,
-            "table": str(version.table),
-            "version": _encoded(version.version),
-            "next": _encoded(version.next),
-            "place": version.place,
-            "since": version.since,
-            "gone": version.gone,
-            "change": version.change,
-            "token": token,
-        }
-        if self._connection.one("save_table_version", parameters) is None:
-            raise Fenced(f"version of {version.table}: token {token} is not the newest")
+        if self._connection.one("save_table_version", _parameters(pipeline, version, token)) is None:
+            raise _fenced(version, token)
+
+    def save_all(self, pipeline: str, versions: Iterable[TableVersion], token: int) -> None:
+        """`save` for several tables, all or nothing: where some of a pipeline's tables are known, the others are new,
+        so nobody may ever find some of them."""
+        with self._connection.transaction() as transaction:
+            for version in versions:
+                saved = transaction.execute(
+                    queries()["save_table_version"].encode(), _parameters(pipeline, version, token)
+                )
+                if saved.rowcount == 0:
+                    raise _fenced(version, token)
+
+
+def _parameters(pipeline: str, version: TableVersion, token: int) -> dict[str, Any]:
+    return {
+        "pipeline": pipeline,
+        "table": str(version.table),
+        "version": _encoded(version.version),
+        "next": _encoded(version.next),
+        "place": version.place,
+        "since": version.since,
+        "gone": version.gone,
+        "change": version.change,
+        "token": token,
+    }
+
+
+def _fenced(version: TableVersion, token: int) -> Fenced:
+    return Fenced(f"version of {version.table}: token {token} is not the newest")
 
 
 def _encoded(schema: TableSchema | None) -> Jsonb | None:
