@@ -164,3 +164,52 @@ SELECT number, name FROM worker_sync_control.migrations ORDER BY number;
 
 -- record_migration: One more was applied.
 INSERT INTO worker_sync_control.migrations (number, name) VALUES (%(number)s, %(name)s);
+
+-- park: Keep work that failed for good. What stands there already keeps its place; what a person has decided stays decided.
+INSERT INTO worker_sync_control.dead_letters AS letter
+    (identity, kind, queue, task, pipeline, shard, table_name, key, position, ordinal, op, payload, error_type, error,
+     attempts, trace)
+VALUES (%(identity)s, %(kind)s, %(queue)s, %(task)s, %(pipeline)s, %(shard)s, %(table)s, %(key)s, %(position)s,
+    %(ordinal)s, %(op)s, %(payload)s, %(error_type)s, %(error)s, %(attempts)s, %(trace)s)
+ON CONFLICT (identity) DO UPDATE
+SET error_type = excluded.error_type, error = excluded.error, attempts = letter.attempts + excluded.attempts,
+    failed_at = clock_timestamp()
+WHERE letter.status = 'parked';
+
+-- find_letters: Dead letters, oldest first. An empty filter takes all.
+SELECT id, identity, kind, status, queue, task, pipeline, shard, table_name AS table, key, position, ordinal, op, error_type,
+    error, attempts, trace, parked_at, failed_at, resolved_at, resolved_by, note
+FROM worker_sync_control.dead_letters
+WHERE (%(ids)s::bigint[] IS NULL OR id = ANY(%(ids)s))
+    AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+    AND (%(status)s::text IS NULL OR status = %(status)s)
+    AND (%(pipeline)s::text IS NULL OR pipeline = %(pipeline)s)
+    AND (%(table)s::text IS NULL OR table_name = %(table)s)
+    AND (%(key)s::text IS NULL OR key = %(key)s)
+    AND (%(task)s::text IS NULL OR task = %(task)s)
+    AND (%(parked_after)s::timestamptz IS NULL OR parked_at > %(parked_after)s)
+    AND id > %(after)s
+ORDER BY id LIMIT %(limit)s;
+
+-- letter_payload: What failed, as bytes.
+SELECT payload FROM worker_sync_control.dead_letters WHERE id = %(id)s;
+
+-- resolve_letters: A person's decision about parked letters, or its outcome. What is resolved stays so.
+UPDATE worker_sync_control.dead_letters
+SET status = %(status)s, resolved_at = clock_timestamp(), resolved_by = %(by)s, note = %(note)s
+WHERE id = ANY(%(ids)s::bigint[]) AND status = 'parked'
+RETURNING id;
+
+-- count_letters: How many parked letters there are of each kind, and how long the oldest has been there.
+SELECT kind, pipeline, task, count(*) AS letters,
+    extract(epoch FROM clock_timestamp() - min(parked_at))::float8 AS oldest_s
+FROM worker_sync_control.dead_letters WHERE status = 'parked'
+GROUP BY kind, pipeline, task ORDER BY kind, pipeline, task;
+
+-- purge_letters: Remove what was resolved so long ago.
+DELETE FROM worker_sync_control.dead_letters WHERE id IN (
+    SELECT id FROM worker_sync_control.dead_letters
+    WHERE status <> 'parked' AND resolved_at < clock_timestamp() - make_interval(secs => %(older_than_s)s)
+    ORDER BY id LIMIT %(limit)s
+)
+RETURNING id;

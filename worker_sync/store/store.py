@@ -8,6 +8,7 @@ from typing import Self
 from worker_sync.core.secrets import Url
 from worker_sync.store.checkpoints import Checkpoints
 from worker_sync.store.connection import Connection
+from worker_sync.store.dead_letters import DeadLetters
 from worker_sync.store.health import HealthResults
 from worker_sync.store.heartbeats import Heartbeats
 from worker_sync.store.leases import Leases
@@ -36,6 +37,7 @@ class ControlStore:
         self.health = HealthResults(self._connection)
         self.versions = TableVersions(self._connection)
         self.heartbeats = Heartbeats(self._connection)
+        self.dead_letters = DeadLetters(self._connection)
 
     def migrate(self) -> list[Migration]:
         """Bring the tables to this version; returns what was applied."""
