@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from benchmarks import debezium, engines, latency, load, machine, reading, throughput
+from benchmarks import capture, debezium, engines, latency, load, machine, reading, throughput
 from benchmarks.bed import Bed, servers
 from benchmarks.options import Options, parse
 from benchmarks.report import Report
@@ -20,6 +20,7 @@ BENCHMARKS: Final[dict[str, Callable[[Bed, Options, Report], None]]] = {
     "idle": latency.idle,
     "lag": latency.under_load,
     "decode": reading.decode,
+    "capture": capture.capture,
     "engines": engines.engines,
     "verify": reading.verify,
     "debezium": debezium.debezium,
@@ -29,7 +30,7 @@ BENCHMARKS: Final[dict[str, Callable[[Bed, Options, Report], None]]] = {
 def main(arguments: list[str]) -> int:
     """Returns 1 when something that was sent did not arrive as it was."""
     options = parse(arguments)
-    with servers(engines="engines" in options.only) as bed:
+    with servers(engines=not {"engines", "capture"}.isdisjoint(options.only)) as bed:
         report = Report(machine.describe(bed.source))
         report.begin()
         try:

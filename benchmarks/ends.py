@@ -32,6 +32,8 @@ class End(ABC):
     name: str
     #: What stands before the table's name in a pipeline of this source.
     tables = ""
+    #: `fill` writes transactions.
+    transactional = True
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -41,8 +43,8 @@ class End(ABC):
         """The empty table, with whatever makes filling it cheap for the client."""
 
     @abstractmethod
-    def fill(self, rows: int) -> None:
-        """Write so many rows, from id 1 on, in transactions of 1,000."""
+    def fill(self, rows: int, size: int = USUAL) -> None:
+        """Write so many rows, from id 1 on, in transactions of `size`."""
 
     @abstractmethod
     def holds(self, number: int) -> bool:
@@ -71,15 +73,15 @@ class PostgresEnd(End):
     def create(self, rows: int) -> None:
         self._run(f"CREATE TABLE {TABLE} " + _DEFINITION.format(boolean="boolean", moment="timestamptz"))
 
-    def fill(self, rows: int) -> None:
+    def fill(self, rows: int, size: int = USUAL) -> None:
         insert = (
             f"INSERT INTO {TABLE} SELECT n, n % 1000, n / 100.0, 'payment ' || n || ' of account ' || n % 1000, "
             "n % 2 = 0, timestamptz '2025-01-01 00:00:00+00' + n * interval '1 second' "
             "FROM generate_series({first}, {last}) n"
         )
         with psycopg.connect(self.url, autocommit=True) as connection:
-            for first in range(1, rows + 1, USUAL):
-                connection.execute(insert.format(first=first, last=min(first + USUAL - 1, rows)).encode())
+            for first in range(1, rows + 1, size):
+                connection.execute(insert.format(first=first, last=min(first + size - 1, rows)).encode())
 
     def holds(self, number: int) -> bool:
         return bool(self._run(f"SELECT 1 FROM {TABLE} WHERE id = {number}"))
@@ -125,12 +127,13 @@ class MysqlEnd(End):
             f"'2025-01-01' + INTERVAL seq SECOND FROM seq_1_to_{rows}"
         )
 
-    def fill(self, rows: int) -> None:
+    def fill(self, rows: int, size: int = USUAL) -> None:
         with self._connection() as connection, connection.cursor() as cursor:
-            for first in range(1, rows + 1, USUAL):
-                cursor.execute(
-                    f"INSERT INTO {TABLE} SELECT * FROM prepared WHERE id BETWEEN {first} AND {first + USUAL - 1}"
-                )
+            cursor.execute(
+                f"BEGIN NOT ATOMIC FOR n IN 0 .. {(rows - 1) // size} DO "
+                f"INSERT INTO {TABLE} SELECT * FROM prepared WHERE id BETWEEN n * {size} + 1 AND (n + 1) * {size}; "
+                "END FOR; END"
+            )
 
     def holds(self, number: int) -> bool:
         return bool(self._run(f"SELECT 1 FROM {TABLE} WHERE id = {number}"))
@@ -165,15 +168,16 @@ class MysqlEnd(End):
 
 class MongoEnd(End):
     name = "MongoDB"
+    transactional = False
 
     def create(self, rows: int) -> None:
         with self._collection() as collection:
             collection.database.create_collection(TABLE, changeStreamPreAndPostImages={"enabled": True})
 
-    def fill(self, rows: int) -> None:
+    def fill(self, rows: int, size: int = USUAL) -> None:
         with self._collection() as collection:
-            for first in range(1, rows + 1, USUAL):
-                collection.insert_many([_document(n) for n in range(first, min(first + USUAL, rows + 1))])
+            for first in range(1, rows + 1, size):
+                collection.insert_many([_document(n) for n in range(first, min(first + size, rows + 1))])
 
     def holds(self, number: int) -> bool:
         with self._collection() as collection:

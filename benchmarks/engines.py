@@ -30,10 +30,11 @@ def engines(bed: Bed, options: Options, report: Report) -> None:
         if MysqlEnd in (source, target) and not bed.mysql:
             print(f"engines     {source.name} to {target.name} skipped: no MariaDB on this machine", flush=True)
             continue
-        _measure(bed, source(_url(bed, source, "source")), target(_url(bed, target, "target")), options, report)
+        _measure(bed, source(url_of(bed, source, "source")), target(url_of(bed, target, "target")), options, report)
 
 
-def _url(bed: Bed, end: type[End], role: str) -> str:
+def url_of(bed: Bed, end: type[End], role: str) -> str:
+    """Where an end of that kind is, for a source or a target."""
     if issubclass(end, PostgresEnd):
         return bed.source if role == "source" else bed.target
     url = bed.mysql if end is MysqlEnd else bed.documents

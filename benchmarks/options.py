@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-NAMES: Final = ("throughput", "large", "drain", "idle", "lag", "decode", "engines", "verify", "debezium")
+NAMES: Final = ("throughput", "large", "drain", "idle", "lag", "decode", "capture", "engines", "verify", "debezium")
 
 
 @dataclass(frozen=True, slots=True)
