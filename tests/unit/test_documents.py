@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import pytest
@@ -106,7 +106,8 @@ def test_a_decimal_keeps_its_value_or_is_refused(precision: int, scale: int, num
     try:
         text = convert({"$numberDecimal": str(number)})
     except NotThisType:
-        _, digits, exponent = number.normalize().as_tuple()
+        # The usual context would round.
+        _, digits, exponent = number.normalize(Context(prec=10_000)).as_tuple()
         assert isinstance(exponent, int)
         assert -exponent > scale or len(digits) + exponent > precision - scale
     else:
