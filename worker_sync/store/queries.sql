@@ -54,18 +54,18 @@ SELECT name, status, reason, detail, recovery, since FROM worker_sync_control.st
 WHERE kind = %(kind)s ORDER BY name;
 
 -- send_signal: Ask something of a capture; the same request twice is one signal.
-INSERT INTO worker_sync_control.signals (request, source, kind, pipeline, table_name)
-VALUES (%(request)s, %(source)s, %(kind)s, %(pipeline)s, %(table)s)
+INSERT INTO worker_sync_control.signals (request, source, kind, pipeline, table_name, keys)
+VALUES (%(request)s, %(source)s, %(kind)s, %(pipeline)s, %(table)s, %(keys)s)
 ON CONFLICT (request) DO UPDATE SET request = excluded.request
 RETURNING id;
 
 -- pending_signals: What a capture has not done yet, oldest first.
-SELECT id, source, kind, pipeline, table_name AS "table", sent_at, started_at, finished_at, result
+SELECT id, source, kind, pipeline, table_name AS "table", keys, sent_at, started_at, finished_at, result
 FROM worker_sync_control.signals
 WHERE source = %(source)s AND finished_at IS NULL ORDER BY id;
 
 -- get_signal: One signal with its result.
-SELECT id, source, kind, pipeline, table_name AS "table", sent_at, started_at, finished_at, result
+SELECT id, source, kind, pipeline, table_name AS "table", keys, sent_at, started_at, finished_at, result
 FROM worker_sync_control.signals WHERE id = %(id)s;
 
 -- start_signal: The capture has begun; after a restart it goes on instead of beginning anew.
