@@ -90,4 +90,19 @@ class Fence:
         old shards has applied more than what is confirmed: there all of them stand at the same point of the log."""
         if any(mark.position.commit > self._checkpoint.confirmed for mark in marks.values()):
             return Layout(marks, True, marks)
-        return Layout(self._all(sink, pipeline, range(pipeline.shards)), False, marks)
+        fenced = self._all(sink, pipeline, range(pipeline.shards))
+        self._hand_over_parked(sink, pipeline, marks, fenced)
+        return Layout(sink.marks(pipeline.name) and fenced, False, marks)
+
+    def _hand_over_parked(self, sink: Sink, pipeline: Pipeline, old: Marks, new: Marks) -> None:
+        """Give the parked keys to the shards that have them now. Where this is interrupted it is done again: a shard of
+        the old layout loses none before those of the new one have all. A key that a shard holds though it isn't its
+        own does no harm: releases go to all shards."""
+        parked = {key for mark in (*old.values(), *new.values()) for key in mark.parked}
+        for shard, mark in new.items():
+            own = {held for held in parked if shard_of(held[1], pipeline.shards) == shard}
+            if not own <= mark.parked:
+                sink.park(pipeline.name, shard, self._epoch, mark.parked | own)
+        for shard in old.keys() - new.keys():
+            if old[shard].parked:
+                sink.park(pipeline.name, shard, self._epoch, NONE_PARKED)

@@ -176,6 +176,21 @@ SET error_type = excluded.error_type, error = excluded.error, attempts = letter.
     failed_at = clock_timestamp()
 WHERE letter.status = 'parked';
 
+-- refuse_letters: A replay of these keys was refused again. Returns the keys that have a letter.
+UPDATE worker_sync_control.dead_letters AS letter
+SET error_type = %(error_type)s, error = %(error)s, attempts = letter.attempts + 1, failed_at = clock_timestamp()
+WHERE status = 'parked' AND kind = 'change' AND pipeline = %(pipeline)s AND table_name = %(table)s AND key = %(key)s
+RETURNING id;
+
+-- count_changes: How many changes of a pipeline are parked.
+SELECT count(*) AS letters FROM worker_sync_control.dead_letters
+WHERE status = 'parked' AND kind = 'change' AND pipeline = %(pipeline)s;
+
+-- parked_changes: Where the parked changes of a pipeline stand, oldest first.
+SELECT id, shard, table_name AS table, key, position FROM worker_sync_control.dead_letters
+WHERE status = 'parked' AND kind = 'change' AND pipeline = %(pipeline)s AND id > %(after)s
+ORDER BY id LIMIT %(limit)s;
+
 -- find_letters: Dead letters, oldest first. An empty filter takes all.
 SELECT id, identity, kind, status, queue, task, pipeline, shard, table_name AS table, key, position, ordinal, op, error_type,
     error, attempts, trace, parked_at, failed_at, resolved_at, resolved_by, note

@@ -100,7 +100,7 @@ CREATE TABLE worker_sync_control.table_versions (
 );
 
 -- Work that failed for good, until a person replays or discards it. One row per `identity`: parking again changes no
--- more than the error. A change that waits for an earlier one of its key has that one's error and no attempts.
+-- more than the error. A change that waits for an earlier one of its key says so and has no attempts.
 CREATE TABLE worker_sync_control.dead_letters (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     identity text NOT NULL UNIQUE,
