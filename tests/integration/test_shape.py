@@ -252,7 +252,7 @@ def test_a_row_that_moves_in_without_its_large_column_is_refused_not_invented(
     execute(source_db, TABLE)
     fill(source_db, 30)
     rule = {"name": "public.people", "where": "region = 'eu'"}
-    with rig(settings_for(source_db, target_db, [rule]), control_db) as made:
+    with rig(settings_for(source_db, target_db, [rule], on_rejected="halt"), control_db) as made:
         made.start()
         eventually(
             lambda: has_table(target_db, "people") and len(rows_of(target_db, "SELECT id FROM people")) == 10, 30
@@ -351,7 +351,7 @@ def test_clear_values_are_in_no_batch_log_message_or_repr(
     execute(source_db, TABLE, FULL)
     fill(source_db, 60)
     everything = {**RULE, "where": "id > 0"}
-    settings = settings_for(source_db, target_db, [everything])
+    settings = settings_for(source_db, target_db, [everything], on_rejected="halt")
     said: list[str] = [repr(settings), str(settings), settings.model_dump_json()]
     with caplog.at_level(logging.DEBUG), rig(settings, control_db) as made:
         made.start()
