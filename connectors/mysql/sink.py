@@ -120,8 +120,10 @@ class MysqlSink(Sink):
                 if watermarks.is_old(error):
                     self.prepare()
                     continue
-                again = self._next_manner(error, manner)
+                again = self._next_manner(error, manner, plan)
                 if again is None:
+                    if _is_rehearsal(plan):
+                        raise refusal(error, batch) from error
                     # A session keeps the server's settings; what a person mends is seen by a new one.
                     self._session.close()
                     raise refusal(error, batch) from error
@@ -149,13 +151,13 @@ class MysqlSink(Sink):
         self._session.forget_tables()
         return Outcome.APPLIED
 
-    def _next_manner(self, error: pymysql.Error | WorkerSyncError, manner: Manner) -> Manner | None:
+    def _next_manner(self, error: pymysql.Error | WorkerSyncError, manner: Manner, plan: Plan | None) -> Manner | None:
         """How to try the batch once more; None when that is of no use."""
         if isinstance(error, pymysql.Error) and is_collision(error) and manner is Manner.UPSERT:
             self._forget_tables()
             return Manner.REWRITE
-        # The target's tables may have been altered since they were read.
-        if is_transient(error) or not self._forget_tables():
+        # The target's tables may have been altered since they were read; not since the batch was refused.
+        if is_transient(error) or _is_rehearsal(plan) or not self._forget_tables():
             return None
         return manner
 
@@ -185,7 +187,7 @@ class MysqlSink(Sink):
     def _advance(self, batch: Batch, changes: int, found: list[tuple[Any, ...]], plan: Plan | None = None) -> None:
         snapshots = found[0][3] if batch.snapshot else ""
         advance = watermarks.advance(batch, changes, snapshots, None if plan is None else plan.after)
-        end = "ROLLBACK" if plan is not None and plan.rehearsal else "COMMIT"
+        end = "ROLLBACK" if _is_rehearsal(plan) else "COMMIT"
         self._session.run_all([advance, end], "the watermark")
 
     def _undo(self) -> None:
@@ -193,6 +195,10 @@ class MysqlSink(Sink):
             self._session.rollback()
         except (pymysql.Error, WorkerSyncError):
             self._session.close()
+
+
+def _is_rehearsal(plan: Plan | None) -> bool:
+    return plan is not None and plan.rehearsal
 
 
 def _decide(found: list[tuple[Any, ...]], batch: Batch) -> tuple[Verdict, Position, str]:

@@ -138,8 +138,8 @@ class PostgresSink(Sink):
                 self._undo()
                 if self._is_old(error):
                     continue
-                # The target's tables may have been altered since they were read.
-                if is_transient(error) or not self._session.forget_tables():
+                # The target's tables may have been altered since they were read; not since the batch was refused.
+                if is_transient(error) or _is_rehearsal(plan) or not self._session.forget_tables():
                     raise refusal(error, batch) from error
             except BaseException:
                 self._session.close()
@@ -191,7 +191,7 @@ class PostgresSink(Sink):
             _load(connection, work)
             with connection.pipeline() as pipeline:
                 self._finish(pipeline, work, batch, len(changes), plan)
-        if plan is not None and plan.rehearsal:
+        if _is_rehearsal(plan):
             self._session.rollback()
         return Outcome.APPLIED
 
@@ -218,14 +218,17 @@ class PostgresSink(Sink):
             for statement, cursor in counted:
                 check_count(statement, cursor.rowcount)
         # A rehearsal must not forget what a commit would have checked.
-        rehearsal = plan is not None and plan.rehearsal
-        connection.execute("SET CONSTRAINTS ALL IMMEDIATE" if rehearsal else "COMMIT", prepare=True)
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE" if _is_rehearsal(plan) else "COMMIT", prepare=True)
 
     def _undo(self) -> None:
         try:
             self._session.rollback()
         except psycopg.Error:
             self._session.close()
+
+
+def _is_rehearsal(plan: Plan | None) -> bool:
+    return plan is not None and plan.rehearsal
 
 
 def _inserted(batch: Batch, changes: Sequence[Change]) -> set[TableName]:

@@ -170,7 +170,11 @@ def test_a_comparison_sees_through_filter_and_masks(source_db: str, target_db: s
         "INSERT INTO persons (person, name) VALUES (2, 'outside the filter')",
     )
     result = compare(settings, control_db)
-    assert {kind: result.total(kind) for kind in DifferenceKind} == dict.fromkeys(DifferenceKind, 1)
+    assert {kind: result.total(kind) for kind in DifferenceKind if kind is not DifferenceKind.PARKED} == {
+        DifferenceKind.MISSING: 1,
+        DifferenceKind.EXTRA: 1,
+        DifferenceKind.DIFFERENT: 1,
+    }
     assert [found.columns for found in result.tables[0].differences if found.columns] == [("mail",)]
 
 
