@@ -440,10 +440,7 @@ def _kill_waiting(admin: psycopg.Connection[Any]) -> bool:
     return found.fetchone() is not None
 
 
-@pytest.mark.parametrize(
-    ("type_", "value"),
-    [("integer", 'se"cret'), ("json", '{"se"cret\n": "x"}'), ("date", "secret"), ("numeric(3)", "1234567")],
-)
+@pytest.mark.parametrize(("type_", "value"), [("integer", 'se"cret'), ("json", '{"se"cret\n": "x"}')])
 def test_the_value_of_a_refused_row_is_in_no_message(
     sink: PostgresSink, target_db: str, type_: str, value: str
 ) -> None:

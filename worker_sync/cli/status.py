@@ -155,7 +155,7 @@ def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
         if (changed := entry["schema_change"]) is not None:
             yield f"{entry['pipeline']}: last schema change at {changed['at']}: {changed['change']}"
         if entry["parked_keys"]:
-            yield f"{entry['pipeline']}: {entry['parked_keys']} keys are parked. Next: worker-sync dead-letters list"
+            yield f"{entry['pipeline']}: parked keys: {entry['parked_keys']}. Next: worker-sync dead-letters list"
         if entry["state"] == Status.HALTED:
             yield f"{entry['pipeline']} is halted ({entry['reason']}): {entry['detail']}"
             yield f"  to recover: {entry['recovery']}"

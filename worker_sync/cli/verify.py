@@ -72,9 +72,7 @@ def print_result(result: Result, *, show_values: bool) -> None:
         return
     parked = result.total(DifferenceKind.PARKED)
     if parked:
-        click.echo(
-            f"{result.pipeline}: {parked} keys differ whose changes are parked. Next: worker-sync dead-letters list"
-        )
+        click.echo(f"{result.pipeline}: parked keys that differ: {parked}. Next: worker-sync dead-letters list")
     if not all(table.only_parked for table in result.tables):
         click.echo(f"{result.pipeline}: source and target differ. Next: worker-sync resync {result.pipeline} --dry-run")
 
