@@ -21,10 +21,14 @@ LOCK = 7_700
 POISON = "CHECK (name <> 'poison')"
 #: Whoever changes the parked keys of a shard waits for whoever has the lock.
 GATE = (
-    "CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS "
-    f"$$ BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN NEW; END $$",
-    "CREATE TRIGGER gate BEFORE UPDATE ON worker_sync.watermarks FOR EACH ROW "
-    "WHEN (NEW.parked IS DISTINCT FROM OLD.parked) EXECUTE FUNCTION public.gate()",
+    (
+        "CREATE FUNCTION public.gate() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN NEW; END $$"
+    ),
+    (
+        "CREATE TRIGGER gate BEFORE UPDATE ON worker_sync.watermarks FOR EACH ROW "
+        "WHEN (NEW.parked IS DISTINCT FROM OLD.parked) EXECUTE FUNCTION public.gate()"
+    ),
     "ALTER TABLE worker_sync.watermarks ENABLE ALWAYS TRIGGER gate",
 )
 AT_THE_GATE = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
@@ -128,6 +132,7 @@ def test_a_worker_killed_after_parking_parks_nothing_again(simple: System) -> No
     heals(simple)
 
 
+@pytest.mark.long
 def test_two_workers_and_a_capture_that_is_killed_park_once(simple: System) -> None:
     simple.worker()
     simple.worker()

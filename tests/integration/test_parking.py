@@ -117,6 +117,7 @@ def verified(settings: Settings, control: str) -> bool:
         return run(space, "p", 60, quiet=True).ok
 
 
+@pytest.mark.slow
 def test_three_bad_rows_of_a_thousand_changes_are_parked_and_a_replay_heals(
     source_db: str, engine: Engine, control_db: str
 ) -> None:
@@ -236,6 +237,7 @@ def test_a_released_key_flows_again_from_there_on(source_db: str, target_db: str
         made.stop()
 
 
+@pytest.mark.slow
 def test_parked_keys_move_with_the_number_of_shards(source_db: str, target_db: str, control_db: str) -> None:
     settings = settings_for(source_db, target_db, ["public.*"], shards=1)
     keys = range(1, 9)
@@ -270,6 +272,7 @@ def test_a_truncate_lets_the_keys_of_all_shards_go(source_db: str, target_db: st
         made.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["public.items", None])
 def test_a_resync_makes_what_was_parked_void(
     source_db: str, target_db: str, control_db: str, table: str | None
@@ -290,6 +293,7 @@ def test_a_resync_makes_what_was_parked_void(
         made.stop()
 
 
+@pytest.mark.slow
 def test_a_bad_row_of_a_copy_is_parked_and_replayed_while_the_copy_goes_on(
     source_db: str, target_db: str, control_db: str
 ) -> None:
