@@ -11,6 +11,7 @@ A key as text is a JSON array of its parts, bytes as ``{"bytes": HEX}``: the sam
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,7 @@ from worker_sync.core.values import Key
 #: A source table's name and a key of it.
 HeldKey: TypeAlias = tuple[str, Key]
 Parked: TypeAlias = frozenset[HeldKey]
+_LONE: Final = re.compile("[\ud800-\udfff]")
 NONE_PARKED: Final[Parked] = frozenset()
 
 
@@ -42,7 +44,9 @@ def parse_key(text: str) -> Key:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # What is no text (half of a surrogate pair) can't be stored unless it is escaped.
+    return text if text.isascii() or not _LONE.search(text) else json.dumps(value, separators=(",", ":"))
 
 
 def _encoded(part: Any) -> Any:
