@@ -18,6 +18,7 @@ from typing import ClassVar, Self
 
 from worker_sync.core.change import Batch, Piece, Progress, TransactionInfo
 from worker_sync.core.errors import Halt, State
+from worker_sync.core.parking import NONE_PARKED, Parked, Plan
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key, Row
@@ -63,7 +64,7 @@ class Mark:
     `identity` is the source server's; `committed_at` the source's commit time of the newest applied transaction and
     `applied_at` the target's time of that apply, in microseconds since 1970 (None before the first). `changes` and
     `batches` count what was applied since the shard began. `snapshots` maps source tables to
-    `(chunk, last_key, done)`.
+    `(chunk, last_key, done)`; `parked` are the keys whose changes stand in dead letters.
     """
 
     epoch: int
@@ -74,6 +75,7 @@ class Mark:
     changes: int = 0
     batches: int = 0
     snapshots: dict[str, SnapshotState] = field(default_factory=dict)
+    parked: Parked = NONE_PARKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class Outcome:
     DUPLICATE = "duplicate"
     EARLY = "early"
     STALE = "stale"
+    #: Nothing was changed: the batch concerns parked keys, or its plan is not about where the shard stands.
+    HELD = "held"
 
 
 class Chunk(ABC):
@@ -306,10 +310,19 @@ class Sink(Closeable):
         """Remove the marks of a pipeline, so that the next `fence` begins anew. The data stays."""
 
     @abstractmethod
-    def apply(self, batch: Batch) -> str:
+    def park(self, pipeline: str, shard: int, epoch: int, parked: Parked) -> None:
+        """Make `parked` the keys that a shard holds, if it was fenced by `epoch` last. For shards that nothing is
+        under way to."""
+
+    @abstractmethod
+    def apply(self, batch: Batch, plan: Plan | None = None) -> str:
         """Apply the batch by the rule of `worker_sync.core.apply`, in one transaction with its watermark, snapshot
-        progress and counters; returns an `Outcome`. `EARLY` and `STALE` change nothing. All or nothing at any
+        progress and counters; returns an `Outcome`. `EARLY`, `STALE` and `HELD` change nothing. All or nothing at any
         point of failure; a redelivered batch changes nothing. A shard that was never fenced answers `EARLY`.
+
+        What is applied is what `worker_sync.core.parking.choose` says: of a batch that concerns parked keys nothing
+        without a `plan`; with one only the plan's changes, and the keys that are parked become the plan's, in the same
+        transaction. A plan that is a rehearsal raises and answers what it would otherwise and leaves nothing behind.
 
         A table without a key is a bag of rows (`worker_sync.core.bags`): inserts add rows, equal ones too; of the
         `deletes` of a fold each takes exactly one equal row away, and is refused where there is none.

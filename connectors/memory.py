@@ -25,10 +25,11 @@ from connectors.base import (
 from connectors.memory_reader import MemoryReader
 from connectors.memory_store import NOTHING, Entry, MemoryDatabase, MemoryTransaction, Slot, Table, now
 from worker_sync.core.alteration import Alteration, altered_columns
-from worker_sync.core.apply import Move, Step, TableWrites, Truncate, Verdict, changes_beyond, decide, fold
+from worker_sync.core.apply import Move, Step, TableWrites, Truncate, Verdict, decide, fold
 from worker_sync.core.bags import BagWrites
 from worker_sync.core.change import Batch, Piece, Progress
 from worker_sync.core.errors import Fenced, Halt, State, TargetRejected, Transient
+from worker_sync.core.parking import Parked, Plan, choose, parked_text, parse_parked
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import UNCHANGED, Key, Row, is_complete
@@ -36,6 +37,10 @@ from worker_sync.core.values import UNCHANGED, Key, Row, is_complete
 ENGINE: Final = "memory"
 #: What a change is taken to need in the log, in bytes.
 CHANGE_SIZE: Final = 100
+
+
+class _Rehearsed(Exception):
+    """Undoes a transaction that was to be tried only."""
 
 
 class MemoryStream(Stream):
@@ -233,18 +238,34 @@ class MemorySink(Sink):
             for shard in self.marks(pipeline):
                 del self._database.marks[pipeline, shard]
 
-    def apply(self, batch: Batch) -> str:
+    def park(self, pipeline: str, shard: int, epoch: int, parked: Parked) -> None:
+        with self._database.changed:
+            mark = self._database.marks[pipeline, shard]
+            if mark.epoch == epoch:
+                self._database.marks[pipeline, shard] = replace(mark, parked=parked)
+
+    def apply(self, batch: Batch, plan: Plan | None = None) -> str:
         with self._database.changed:
             mark = self._database.marks.get((batch.pipeline, batch.shard))
             verdict = Verdict.EARLY if mark is None else decide(mark.epoch, mark.position, batch)
             if mark is None or verdict is not Verdict.APPLY:
                 return verdict.value if verdict is not Verdict.APPLY else Outcome.EARLY
+            changes = choose(batch, mark.position, parked_text(mark.parked), plan)
+            if changes is None:
+                return Outcome.HELD
             if batch.alteration is not None:
                 self._alter(batch.alteration)
-            changes = changes_beyond(batch, mark.position)
-            with self._database.transaction() as transaction:
-                for step in fold(batch, changes):
-                    self._step(transaction, step)
+            try:
+                with self._database.transaction() as transaction:
+                    for step in fold(batch, changes):
+                        self._step(transaction, step)
+                    if plan is not None and plan.rehearsal:
+                        transaction.check()
+                        raise _Rehearsed
+            except _Rehearsed:
+                return Outcome.APPLIED
+            if plan is not None:
+                mark = replace(mark, parked=parse_parked(plan.after))
             self._database.marks[batch.pipeline, batch.shard] = _advanced(mark, batch, len(changes))
             return Outcome.APPLIED
 

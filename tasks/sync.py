@@ -20,6 +20,7 @@ from kombu.exceptions import OperationalError
 from connectors.base import Outcome
 from tasks.app import app
 from tasks.base import DisposedTask, Early
+from tasks.parking import Parker
 from tasks.resources import Resources, resources
 from tasks.retry import NEVER, REQUEST, TRANSIENT
 from worker_sync.core import markers
@@ -49,12 +50,14 @@ def apply(pipeline: str, shard: int, after: str, upto: str, batch: bytes) -> Non
 
 def apply_batch(work: Resources, pipeline: str, data: bytes) -> str:
     """Decode the batch and hand it to the sink of the pipeline's target; returns the `Outcome`."""
-    target = work.settings.pipeline(pipeline).target
+    settings = work.settings.pipeline(pipeline)
+    target = settings.target
     batch = decode(data)
     if batch.pipeline != pipeline:
         raise UndecodableBatch(f"it is of {batch.pipeline!r}, the message says {pipeline!r}")
     try:
-        return work.sink(target).apply(batch)
+        parker = Parker(work.sink(target), settings, work.settings.dead_letters, lambda: work.control().dead_letters)
+        return parker.apply(batch)
     except Exception:
         work.drop_sink(target)
         raise

@@ -26,13 +26,13 @@ from connectors.mongodb.abandoned import patiently
 from connectors.mongodb.conn import MAJORITY, PLAIN, RAW, Document
 from connectors.mongodb.documents import codec_of
 from connectors.mongodb.errors import COLLECTION_UUID_MISMATCH, outcome_unknown, retryable
-from connectors.mongodb.marks import Watermarks
+from connectors.mongodb.marks import Stand, Watermarks
 from connectors.mongodb.tables import Tables
 from connectors.mongodb.writes import CollectionReplaced, Mode, Run, Writer, inserted_keys
-from worker_sync.core.apply import Verdict, changes_beyond, decide, fold
+from worker_sync.core.apply import Verdict, decide, fold
 from worker_sync.core.change import Batch, Change
 from worker_sync.core.errors import TargetRejected, Transient
-from worker_sync.core.position import Position
+from worker_sync.core.parking import Plan, choose, parked_text
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key
 
@@ -55,15 +55,18 @@ class Applier:
         self._watermarks = watermarks
         self._upserts: dict[TableName, int] = {}
 
-    def apply(self, batch: Batch) -> str:
-        expected, changes, mode = batch.after, batch.changes, Mode.INSERT
+    def apply(self, batch: Batch, plan: Plan | None = None) -> str:
+        stand, changes, mode = Stand(batch.after), batch.changes, Mode.INSERT
+        if plan is not None:
+            stand, changes = Stand(plan.watermark, plan.before, plan.after), plan.changes
+        rehearsal = plan is not None and plan.rehearsal
         look_first = batch.upto <= batch.after
         if batch.alteration is not None:
             # Documents take any field; this is about names and keys that no document can have.
             codec_of(batch.alteration.after)
         for _ in range(ATTEMPTS):
             try:
-                if not look_first and self._attempt(batch, expected, changes, mode):
+                if not look_first and self._attempt(batch, stand, changes, mode, rehearsal=rehearsal):
                     return Outcome.APPLIED
             except DuplicateKeyError as error:
                 mode = self._next_mode(batch, mode, error)
@@ -82,20 +85,27 @@ class Applier:
             verdict = Verdict.EARLY if mark is None else decide(mark.epoch, mark.position, batch)
             if mark is None or verdict is not Verdict.APPLY:
                 return verdict.value
-            expected, changes = mark.position, changes_beyond(batch, mark.position)
+            parked = parked_text(mark.parked)
+            chosen = choose(batch, mark.position, parked, plan)
+            if chosen is None:
+                return Outcome.HELD
+            changes = chosen
+            stand = Stand(mark.position, parked, parked if plan is None else plan.after)
         raise Transient(f"{batch.summary()}: {ATTEMPTS} transactions in a row met conflicting writes")
 
-    def _attempt(self, batch: Batch, expected: Position, changes: list[Change], mode: Mode) -> bool:
-        """One transaction; False, and nothing done, when the watermark does not stand at `expected`."""
-        if not changes:
-            return self._watermarks.advance(batch, expected, 0)
+    def _attempt(self, batch: Batch, stand: Stand, changes: list[Change], mode: Mode, *, rehearsal: bool) -> bool:
+        """One transaction; False, and nothing done, when the watermark does not stand as `stand` says."""
+        if not changes and not rehearsal:
+            return self._watermarks.advance(batch, stand, 0)
         with self._database.client.start_session(causal_consistency=False) as session:
             # Leaving the block in any other way than by the commit aborts.
             session.start_transaction(ReadConcern("snapshot"), MAJORITY)
-            if not self._watermarks.advance(batch, expected, len(changes), session):
+            if not self._watermarks.advance(batch, stand, len(changes), session):
                 return False
             inserted = inserted_keys(batch, changes) if mode is Mode.INSERT else {}
             Writer(self._runner(session), mode, self._without_upserts(inserted)).write(fold(batch, changes))
+            if rehearsal:
+                return True
             if len(changes) >= STAMP_FROM:
                 self._watermarks.stamp(batch, session)
             _commit(session)

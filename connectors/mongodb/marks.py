@@ -2,11 +2,12 @@
 
 `position` is text (`str(Position)`); times are microseconds since 1970 but for `applied_at`, a date that the server
 sets; `snapshots` maps escaped names of source tables to {chunk, last_key, done}; `turns` counts how often an apply
-had to wait for another one.
+had to wait for another one; `parked` is the text of `worker_sync.core.parking.parked_text`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from bson import MaxKey, MinKey
@@ -22,6 +23,7 @@ from connectors.mongodb.conn import Document
 from connectors.mongodb.types import MAX_INT64
 from worker_sync.core.change import Batch, SnapshotMark
 from worker_sync.core.errors import Fenced, Halt, State, Transient
+from worker_sync.core.parking import Parked, parked_text, parse_parked
 from worker_sync.core.position import Position
 from worker_sync.core.values import Key
 
@@ -31,6 +33,16 @@ FENCE_ATTEMPTS: Final = 10
 _ESCAPES: Final = (("%", "%25"), (".", "%2E"), ("$", "%24"), ("\0", "%00"))
 
 
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Where a shard is taken to stand: its position and its parked keys (`parked_text`), and those that it holds
+    after the batch."""
+
+    position: Position
+    parked: str = ""
+    then: str = ""
+
+
 class Watermarks:
     """The watermark collection."""
 
@@ -38,14 +50,26 @@ class Watermarks:
         self._collection = database[WATERMARKS]
         self._newest = self._collection.with_options(read_concern=ReadConcern("local"))
 
-    def advance(self, batch: Batch, expected: Position, count: int, session: ClientSession | None = None) -> bool:
-        """Move the shard's mark from `expected` to the batch's end, if it stands there in the batch's epoch.
+    def advance(self, batch: Batch, stand: Stand, count: int, session: ClientSession | None = None) -> bool:
+        """Move the shard's mark from `stand` to the batch's end, if it stands so in the batch's epoch.
 
         In a transaction this first write is also the lock: of two applies to one shard the server lets one go on
         and tells the other of a conflict. `count` is the number of changes that the caller applies with it.
         """
-        where = {"_id": _id(batch.pipeline, batch.shard), "epoch": batch.epoch, "position": str(expected)}
-        return self._collection.update_one(where, _advanced(batch, count), session=session).matched_count == 1
+        where = {
+            "_id": _id(batch.pipeline, batch.shard),
+            "epoch": batch.epoch,
+            "position": str(stand.position),
+            # Documents of a version without parked keys lack the field.
+            "parked": stand.parked or {"$in": ["", None]},
+        }
+        update = _advanced(batch, count, stand)
+        return self._collection.update_one(where, update, session=session).matched_count == 1
+
+    def park(self, pipeline: str, shard: int, epoch: int, parked: Parked) -> None:
+        """See `connectors.base.Sink.park`."""
+        where = {"_id": _id(pipeline, shard), "epoch": epoch}
+        self._collection.update_one(where, {"$set": {"parked": parked_text(parked)}})
 
     def stamp(self, batch: Batch, session: ClientSession) -> None:
         """Set the time of the apply once more, after its writes."""
@@ -113,11 +137,14 @@ def _new(pipeline: str, shard: int, epoch: int, identity: str, start: Position) 
         "changes": 0,
         "batches": 0,
         "snapshots": {},
+        "parked": "",
     }
 
 
-def _advanced(batch: Batch, count: int) -> Document:
+def _advanced(batch: Batch, count: int, stand: Stand) -> Document:
     values: Document = {"position": str(batch.upto)}
+    if stand.then != stand.parked:
+        values["parked"] = stand.then
     if batch.committed_at is not None:
         values["committed_at"] = batch.committed_at
     if batch.snapshot is not None:
@@ -163,6 +190,7 @@ def _mark(document: Document) -> Mark:
         changes=int(document["changes"]),
         batches=int(document["batches"]),
         snapshots={_unescaped(name): _snapshot_state(state) for name, state in document["snapshots"].items()},
+        parked=parse_parked(document.get("parked")),
     )
 
 

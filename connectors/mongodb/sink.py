@@ -24,6 +24,7 @@ from connectors.mongodb.preflight import run_checks
 from connectors.mongodb.reader import MongoReader
 from connectors.mongodb.tables import Tables, collection_name
 from worker_sync.core.change import Batch
+from worker_sync.core.parking import Parked, Plan
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 
@@ -97,9 +98,13 @@ class MongoSink(Sink):
         with translated(self._where):
             self._watermarks.forget(pipeline)
 
-    def apply(self, batch: Batch) -> str:
+    def park(self, pipeline: str, shard: int, epoch: int, parked: Parked) -> None:
         with translated(self._where):
-            return self._applier.apply(batch)
+            patiently(self._database, lambda: self._watermarks.park(pipeline, shard, epoch, parked))
+
+    def apply(self, batch: Batch, plan: Plan | None = None) -> str:
+        with translated(self._where):
+            return self._applier.apply(batch, plan)
 
     def reader(self) -> TableReader:
         return MongoReader(open_database(self._url), self._where)

@@ -21,9 +21,10 @@ from connectors.mysql.session import Session
 from connectors.mysql.sql import flat
 from connectors.mysql.writes import Manner, Writing, written_tables
 from worker_sync.core.alteration import Alteration
-from worker_sync.core.apply import Step, Verdict, changes_beyond, decide, fold
+from worker_sync.core.apply import Step, Verdict, decide, fold
 from worker_sync.core.change import Batch
 from worker_sync.core.errors import WorkerSyncError
+from worker_sync.core.parking import Parked, Plan, choose
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 
@@ -79,7 +80,13 @@ class MysqlSink(Sink):
 
     def marks(self, pipeline: str) -> dict[int, Mark]:
         with self._ready() as connection:
-            return watermarks.marks(connection, pipeline)
+            try:
+                return watermarks.marks(connection, pipeline)
+            except pymysql.Error as error:
+                if not watermarks.is_old(error):
+                    raise
+                watermarks.create(connection)
+                return watermarks.marks(connection, pipeline)
 
     def forget(self, pipeline: str) -> None:
         with self._ready() as connection:
@@ -97,17 +104,26 @@ class MysqlSink(Sink):
             self._session.close()
             raise translate(error, redact(self._url)) from error
 
-    def apply(self, batch: Batch) -> str:
+    def park(self, pipeline: str, shard: int, epoch: int, parked: Parked) -> None:
+        with self._ready() as connection:
+            watermarks.park(connection, pipeline, shard, epoch, parked)
+
+    def apply(self, batch: Batch, plan: Plan | None = None) -> str:
         if batch.alteration is not None:
             return self._alter(batch, batch.alteration)
         manner = Manner.UPSERT
         while True:
             try:
-                return self._attempt(batch, manner)
+                return self._attempt(batch, manner, plan)
             except (pymysql.Error, WorkerSyncError) as error:
                 self._undo()
-                again = self._next_manner(error, manner)
+                if watermarks.is_old(error):
+                    self.prepare()
+                    continue
+                again = self._next_manner(error, manner, plan)
                 if again is None:
+                    if _is_rehearsal(plan):
+                        raise refusal(error, batch) from error
                     # A session keeps the server's settings; what a person mends is seen by a new one.
                     self._session.close()
                     raise refusal(error, batch) from error
@@ -121,7 +137,7 @@ class MysqlSink(Sink):
         try:
             with translated(redact(self._url)):
                 found = self._session.transaction(watermarks.lock(batch))
-                verdict, _ = _decide(found, batch)
+                verdict, _, _ = _decide(found, batch)
                 if verdict is Verdict.APPLY:
                     with closing(self._session.another()) as connection:
                         alter_table(connection, self._database, change)
@@ -135,13 +151,13 @@ class MysqlSink(Sink):
         self._session.forget_tables()
         return Outcome.APPLIED
 
-    def _next_manner(self, error: pymysql.Error | WorkerSyncError, manner: Manner) -> Manner | None:
+    def _next_manner(self, error: pymysql.Error | WorkerSyncError, manner: Manner, plan: Plan | None) -> Manner | None:
         """How to try the batch once more; None when that is of no use."""
         if isinstance(error, pymysql.Error) and is_collision(error) and manner is Manner.UPSERT:
             self._forget_tables()
             return Manner.REWRITE
-        # The target's tables may have been altered since they were read.
-        if is_transient(error) or not self._forget_tables():
+        # The target's tables may have been altered since they were read; not since the batch was refused.
+        if is_transient(error) or _is_rehearsal(plan) or not self._forget_tables():
             return None
         return manner
 
@@ -152,25 +168,27 @@ class MysqlSink(Sink):
             self._session.close()
             return False
 
-    def _attempt(self, batch: Batch, manner: Manner) -> str:
+    def _attempt(self, batch: Batch, manner: Manner, plan: Plan | None) -> str:
         session = self._session
         session.begin()
         if manner is Manner.REWRITE:
             session.prepare_asides(map(session.table, written_tables(fold(batch, batch.changes))))
         found = session.transaction(watermarks.lock(batch))
-        verdict, watermark = _decide(found, batch)
-        if verdict is not Verdict.APPLY:
+        verdict, watermark, parked = _decide(found, batch)
+        changes = choose(batch, watermark, parked, plan) if verdict is Verdict.APPLY else None
+        if changes is None:
             session.run("ROLLBACK")
-            return _OUTCOMES[verdict]
-        changes = changes_beyond(batch, watermark)
+            return _OUTCOMES.get(verdict, Outcome.HELD)
         steps: list[Step] = fold(batch, changes)
         Writing(session, manner).run(steps)
-        self._advance(batch, len(changes), found)
+        self._advance(batch, len(changes), found, plan)
         return Outcome.APPLIED
 
-    def _advance(self, batch: Batch, changes: int, found: list[tuple[Any, ...]]) -> None:
-        snapshots = found[0][2] if batch.snapshot else ""
-        self._session.run_all([watermarks.advance(batch, changes, snapshots), "COMMIT"], "the watermark")
+    def _advance(self, batch: Batch, changes: int, found: list[tuple[Any, ...]], plan: Plan | None = None) -> None:
+        snapshots = found[0][3] if batch.snapshot else ""
+        advance = watermarks.advance(batch, changes, snapshots, None if plan is None else plan.after)
+        end = "ROLLBACK" if _is_rehearsal(plan) else "COMMIT"
+        self._session.run_all([advance, end], "the watermark")
 
     def _undo(self) -> None:
         try:
@@ -179,9 +197,14 @@ class MysqlSink(Sink):
             self._session.close()
 
 
-def _decide(found: list[tuple[Any, ...]], batch: Batch) -> tuple[Verdict, Position]:
-    """The verdict on a batch, and the watermark, from the locked row. A shard that was never fenced is EARLY."""
+def _is_rehearsal(plan: Plan | None) -> bool:
+    return plan is not None and plan.rehearsal
+
+
+def _decide(found: list[tuple[Any, ...]], batch: Batch) -> tuple[Verdict, Position, str]:
+    """The verdict on a batch, the watermark and the parked keys, from the locked row. A shard that was never fenced is
+    EARLY."""
     if not found:
-        return Verdict.EARLY, batch.after
+        return Verdict.EARLY, batch.after, ""
     watermark = Position.parse(found[0][1])
-    return decide(int(found[0][0]), watermark, batch), watermark
+    return decide(int(found[0][0]), watermark, batch), watermark, found[0][2] or ""

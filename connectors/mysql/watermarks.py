@@ -14,11 +14,14 @@ from connectors.mysql.errors import code_of
 from connectors.mysql.sql import text
 from worker_sync.core.change import Batch, SnapshotMark
 from worker_sync.core.errors import Fenced, Halt, State
+from worker_sync.core.parking import Parked, parked_text, parse_parked
 from worker_sync.core.position import Position
 from worker_sync.core.values import Key
 
 TABLE: Final = "worker_sync_watermarks"
 _NO_SUCH_TABLE: Final = 1146
+_NO_SUCH_COLUMN: Final = 1054
+_DUPLICATE_COLUMN: Final = 1060
 
 _CREATE: Final = f"""
 CREATE TABLE IF NOT EXISTS {TABLE} (
@@ -32,13 +35,14 @@ CREATE TABLE IF NOT EXISTS {TABLE} (
     changes      bigint       NOT NULL,
     batches      bigint       NOT NULL,
     snapshots    longtext     NOT NULL,
+    parked       longtext,
     PRIMARY KEY (pipeline, shard)
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARACTER SET utf8mb4 COLLATE {{collation}}
 """
 _EPOCH: Final = "'1970-01-01 00:00:00'"
 _MARK: Final = f"""
     shard, epoch, position, identity, TIMESTAMPDIFF(MICROSECOND, {_EPOCH}, committed_at),
-    TIMESTAMPDIFF(MICROSECOND, {_EPOCH}, applied_at), changes, batches, snapshots
+    TIMESTAMPDIFF(MICROSECOND, {_EPOCH}, applied_at), changes, batches, snapshots, parked
 """
 
 
@@ -47,19 +51,22 @@ def _where(pipeline: str, shard: int) -> str:
 
 
 def lock(batch: Batch) -> str:
-    """The statement that locks the shard's row: epoch, position, snapshots."""
-    columns = "epoch, position" + (", snapshots" if batch.snapshot else "")
+    """The statement that locks the shard's row: epoch, position, parked keys, snapshots."""
+    columns = "epoch, position, parked" + (", snapshots" if batch.snapshot else "")
     return f"SELECT {columns} FROM {TABLE} {_where(batch.pipeline, batch.shard)} FOR UPDATE"
 
 
-def advance(batch: Batch, changes: int, snapshots: str) -> str:
-    """The statement that moves the shard's watermark to the end of `batch`; `snapshots` is what the row held."""
+def advance(batch: Batch, changes: int, snapshots: str, parked: str | None = None) -> str:
+    """The statement that moves the shard's watermark to the end of `batch`; `snapshots` is what the row held, `parked`
+    the keys that it holds from now on (None: as before)."""
     sets = [
         f"position = {text(str(batch.upto))}",
         "applied_at = UTC_TIMESTAMP(6)",
         f"changes = changes + {changes}",
         "batches = batches + 1",
     ]
+    if parked is not None:
+        sets.append(f"parked = {text(parked)}")
     if batch.snapshot is not None:
         sets.append(f"snapshots = {text(_with_snapshot(snapshots, batch.snapshot))}")
     elif batch.committed_at is not None:
@@ -70,6 +77,29 @@ def advance(batch: Batch, changes: int, snapshots: str) -> str:
 def create(connection: Connection) -> None:
     """Create what is missing; two processes at once are no harm."""
     connection.query(_CREATE.format(collation=exact_collation(is_mariadb(connection))))
+    if _has_parked(connection):
+        return
+    try:
+        connection.query(f"ALTER TABLE {TABLE} ADD COLUMN parked longtext")
+    except pymysql.Error as error:
+        if code_of(error) != _DUPLICATE_COLUMN:
+            raise
+
+
+def _has_parked(connection: Connection) -> bool:
+    """An installation that began without parked keys lacks the column."""
+    return bool(query(connection, f"SHOW COLUMNS FROM {TABLE} LIKE 'parked'"))
+
+
+def is_old(error: BaseException) -> bool:
+    """The error of a table that lacks the column for parked keys."""
+    return isinstance(error, pymysql.Error) and code_of(error) == _NO_SUCH_COLUMN and "'parked'" in str(error)
+
+
+def park(connection: Connection, pipeline: str, shard: int, epoch: int, parked: Parked) -> None:
+    """See `connectors.base.Sink.park`."""
+    where = f"{_where(pipeline, shard)} AND epoch = {epoch}"
+    connection.query(f"UPDATE {TABLE} SET parked = {text(parked_text(parked))} {where}")
 
 
 def exists(connection: Connection) -> bool:
@@ -129,10 +159,20 @@ def forget(connection: Connection, pipeline: str) -> None:
 
 
 def _mark(row: tuple[Any, ...]) -> Mark:
-    _, epoch, position, identity, committed_at, applied_at, changes, batches, snapshots = row
+    _, epoch, position, identity, committed_at, applied_at, changes, batches, snapshots, parked = row
     states = {table: _decode(state) for table, state in json.loads(snapshots).items()}
     committed, applied = (None if value is None else int(value) for value in (committed_at, applied_at))
-    return Mark(int(epoch), Position.parse(position), identity, committed, applied, int(changes), int(batches), states)
+    return Mark(
+        int(epoch),
+        Position.parse(position),
+        identity,
+        committed,
+        applied,
+        int(changes),
+        int(batches),
+        states,
+        parse_parked(parked),
+    )
 
 
 def _with_snapshot(snapshots: str, mark: SnapshotMark) -> str:

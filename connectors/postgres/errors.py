@@ -5,6 +5,7 @@ A failure to get in is Unreachable, whatever the reason: a wrong password must n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -27,6 +28,8 @@ _TRANSIENT_CLASSES: Final = {"08", "25", "40", "53", "57", "58", "XX"}
 _TRANSIENT_CODES: Final = {"55006", "55P03", "25006"}
 #: Data exception and integrity constraint violation.
 _REJECTED_CLASSES: Final = {"22", "23"}
+#: Data exceptions, whose messages quote the value.
+_QUOTING_CLASS: Final = "22"
 #: Undefined table, column, schema, object.
 _SCHEMA_CODES: Final = {"42P01", "42703", "3F000", "42704"}
 _PRIVILEGE_CODES: Final = {"42501"}
@@ -66,8 +69,11 @@ def translated(where: str) -> Iterator[None]:
 
 
 def one_line(error: psycopg.Error) -> str:
-    """The server's message without driver prefixes, hints and line breaks."""
+    """The server's message without driver prefixes, hints, line breaks and values of rows."""
     text = error.diag.message_primary or str(error)
+    if (error.sqlstate or "").startswith(_QUOTING_CLASS):
+        # From the first quotation mark to the last: a value may hold some, and line breaks.
+        text = re.sub(r'".*("|\Z)', '"..."', text, flags=re.DOTALL)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     line = lines[0] if lines else type(error).__name__
     # libpq repeats "connection to server at ..." per address; the last part says what went wrong.

@@ -20,9 +20,10 @@ from connectors.postgres.refusals import check_count, is_transient, refusal
 from connectors.postgres.render import copy_buffer
 from connectors.postgres.session import Session
 from worker_sync.core.alteration import Alteration
-from worker_sync.core.apply import Verdict, changes_beyond, decide, fold
+from worker_sync.core.apply import Verdict, decide, fold
 from worker_sync.core.change import Batch, Change, Op
 from worker_sync.core.errors import WorkerSyncError
+from worker_sync.core.parking import Parked, Plan, choose
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 
@@ -96,6 +97,10 @@ class PostgresSink(Sink):
                 return watermarks.marks(connection, pipeline)
             except psycopg.errors.UndefinedTable:
                 return {}
+            except psycopg.errors.UndefinedColumn as error:
+                if not self._is_old(error):
+                    raise
+                return watermarks.marks(connection, pipeline)
 
     def forget(self, pipeline: str) -> None:
         with self._ready() as connection:
@@ -113,13 +118,17 @@ class PostgresSink(Sink):
             self._session.close()
             raise translate(error, self._name) from error
 
-    def apply(self, batch: Batch) -> str:
+    def park(self, pipeline: str, shard: int, epoch: int, parked: Parked) -> None:
+        with self._ready() as connection:
+            watermarks.park(connection, pipeline, shard, epoch, parked)
+
+    def apply(self, batch: Batch, plan: Plan | None = None) -> str:
         if batch.alteration is not None:
             return self._alter(batch, batch.alteration)
         manner = Manner.INSERT
         while True:
             try:
-                return self._attempt(batch, manner)
+                return self._attempt(batch, manner, plan)
             except _COLLISIONS as error:
                 self._undo()
                 if manner is Manner.REWRITE:
@@ -127,8 +136,10 @@ class PostgresSink(Sink):
                 manner = self._after_collision()
             except (psycopg.Error, WorkerSyncError) as error:
                 self._undo()
-                # The target's tables may have been altered since they were read.
-                if is_transient(error) or not self._session.forget_tables():
+                if self._is_old(error):
+                    continue
+                # The target's tables may have been altered since they were read; not since the batch was refused.
+                if is_transient(error) or _is_rehearsal(plan) or not self._session.forget_tables():
                     raise refusal(error, batch) from error
             except BaseException:
                 self._session.close()
@@ -136,7 +147,7 @@ class PostgresSink(Sink):
 
     def _alter(self, batch: Batch, change: Alteration) -> str:
         with self._ready() as connection, connection.transaction():
-            verdict, _ = self._stand(connection, batch)
+            verdict, _, _ = self._stand(connection, batch)
             if verdict is not Verdict.APPLY:
                 return _OUTCOMES[verdict]
             alter_table(connection, change)
@@ -151,55 +162,73 @@ class PostgresSink(Sink):
         self._session.expect_collisions(self._copied)
         return Manner.UPSERT
 
-    def _attempt(self, batch: Batch, manner: Manner) -> str:
+    def _is_old(self, error: psycopg.Error | WorkerSyncError) -> bool:
+        """The watermarks were made by a version without parked keys, and are of this version now."""
+        if not isinstance(error, psycopg.errors.UndefinedColumn) or '"parked"' not in (
+            error.diag.message_primary or ""
+        ):
+            return False
+        self.prepare()
+        return True
+
+    def _attempt(self, batch: Batch, manner: Manner, plan: Plan | None) -> str:
         self._session.begin()
         self._copied = []
         connection = self._session.connection()
         with connection.pipeline() as pipeline:
             connection.execute("BEGIN", prepare=True)
-            verdict, watermark = self._stand(connection, batch)
-            if verdict is not Verdict.APPLY:
+            verdict, watermark, parked = self._stand(connection, batch)
+            changes = choose(batch, watermark, parked, plan) if verdict is Verdict.APPLY else None
+            if changes is None:
                 # Nothing was written. The driver answers a ROLLBACK by preparing every statement anew.
                 connection.execute("COMMIT", prepare=True)
-                return _OUTCOMES[verdict]
-            changes = changes_beyond(batch, watermark)
+                return _OUTCOMES.get(verdict, Outcome.HELD)
             work = compile_steps(fold(batch, changes), _inserted(batch, changes), self._session, manner)
             if not work.loads:
-                self._finish(pipeline, work, batch, len(changes))
-                return Outcome.APPLIED
-        self._copied = work.copied
-        _load(connection, work)
-        with connection.pipeline() as pipeline:
-            self._finish(pipeline, work, batch, len(changes))
+                self._finish(pipeline, work, batch, len(changes), plan)
+        if work.loads:
+            self._copied = work.copied
+            _load(connection, work)
+            with connection.pipeline() as pipeline:
+                self._finish(pipeline, work, batch, len(changes), plan)
+        if _is_rehearsal(plan):
+            self._session.rollback()
         return Outcome.APPLIED
 
-    def _stand(self, connection: Connection[Any], batch: Batch) -> tuple[Verdict, Position]:
-        """Lock the shard's watermark and decide. A shard that was never fenced is EARLY."""
+    def _stand(self, connection: Connection[Any], batch: Batch) -> tuple[Verdict, Position, str]:
+        """Lock the shard's watermark and decide; what it holds. A shard that was never fenced is EARLY."""
         key = [batch.pipeline, str(batch.shard)]
         row = connection.execute(watermarks.LOCK, key, prepare=True).fetchone()
         if row is None:
-            return Verdict.EARLY, batch.after
+            return Verdict.EARLY, batch.after, ""
         watermark = Position.parse(row[1])
-        return decide(row[0], watermark, batch), watermark
+        return decide(row[0], watermark, batch), watermark, row[2]
 
-    def _finish(self, pipeline: Pipeline, work: Work, batch: Batch, changes: int) -> None:
+    def _finish(self, pipeline: Pipeline, work: Work, batch: Batch, changes: int, plan: Plan | None) -> None:
         connection = self._session.connection()
         if work.statements and not self._session.silent:
             connection.execute("SET CONSTRAINTS ALL DEFERRED", prepare=True)
         counted = _send(connection, work)
         sql, values = watermarks.advance(batch, changes)
         connection.execute(sql, values, prepare=True)
+        if plan is not None and plan.after != plan.before:
+            connection.execute(watermarks.PARK, [batch.pipeline, str(batch.shard), plan.after], prepare=True)
         if counted:
             pipeline.sync()
             for statement, cursor in counted:
                 check_count(statement, cursor.rowcount)
-        connection.execute("COMMIT", prepare=True)
+        # A rehearsal must not forget what a commit would have checked.
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE" if _is_rehearsal(plan) else "COMMIT", prepare=True)
 
     def _undo(self) -> None:
         try:
             self._session.rollback()
         except psycopg.Error:
             self._session.close()
+
+
+def _is_rehearsal(plan: Plan | None) -> bool:
+    return plan is not None and plan.rehearsal
 
 
 def _inserted(batch: Batch, changes: Sequence[Change]) -> set[TableName]:

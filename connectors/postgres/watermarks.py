@@ -10,6 +10,7 @@ from psycopg import Connection
 from connectors.base import Mark, SnapshotState
 from worker_sync.core.change import Batch, SnapshotMark
 from worker_sync.core.errors import Fenced, Halt, State
+from worker_sync.core.parking import Parked, parked_text, parse_parked
 from worker_sync.core.position import Position
 from worker_sync.core.values import Key
 
@@ -32,6 +33,7 @@ CREATE TABLE IF NOT EXISTS worker_sync.watermarks (
     changes      bigint      NOT NULL DEFAULT 0,
     batches      bigint      NOT NULL DEFAULT 0,
     snapshots    jsonb       NOT NULL DEFAULT '{}',
+    parked       text        NOT NULL DEFAULT '',
     PRIMARY KEY (pipeline, shard)
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
 """
@@ -39,10 +41,21 @@ CREATE TABLE IF NOT EXISTS worker_sync.watermarks (
 _MARK: Final = """
     shard, epoch, position, identity,
     (extract(epoch FROM committed_at) * 1000000)::bigint, (extract(epoch FROM applied_at) * 1000000)::bigint,
-    changes, batches, snapshots
+    changes, batches, snapshots, parked
 """
 
-LOCK: Final = "SELECT epoch, position FROM worker_sync.watermarks WHERE pipeline = $1 AND shard = $2::int FOR UPDATE"
+#: An installation that began without parked keys lacks the column.
+_HAS_PARKED: Final = """
+SELECT EXISTS (SELECT FROM pg_attribute
+               WHERE attrelid = 'worker_sync.watermarks'::regclass AND attname = 'parked' AND NOT attisdropped)
+"""
+_ADD_PARKED: Final = "ALTER TABLE worker_sync.watermarks ADD COLUMN IF NOT EXISTS parked text NOT NULL DEFAULT ''"
+
+LOCK: Final = """
+SELECT epoch, position, parked FROM worker_sync.watermarks WHERE pipeline = $1 AND shard = $2::int FOR UPDATE
+"""
+
+PARK: Final = "UPDATE worker_sync.watermarks SET parked = $3 WHERE pipeline = $1 AND shard = $2::int"
 
 ADVANCE: Final = """
 UPDATE worker_sync.watermarks
@@ -91,9 +104,10 @@ def _decode_snapshot(state: dict[str, Any]) -> SnapshotState:
 
 
 def _mark(row: tuple[Any, ...]) -> Mark:
-    _, epoch, position, identity, committed_at, applied_at, changes, batches, snapshots = row
+    _, epoch, position, identity, committed_at, applied_at, changes, batches, snapshots, parked = row
     states = {table: _decode_snapshot(state) for table, state in snapshots.items()}
-    return Mark(epoch, Position.parse(position), identity, committed_at, applied_at, changes, batches, states)
+    times = committed_at, applied_at
+    return Mark(epoch, Position.parse(position), identity, *times, changes, batches, states, parse_parked(parked))
 
 
 def create(connection: Connection[Any]) -> None:
@@ -101,10 +115,11 @@ def create(connection: Connection[Any]) -> None:
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock($1)", [ADVISORY_LOCK])
         # IF NOT EXISTS asks for the right to create even when nothing is to be created.
-        if connection.execute("SELECT to_regclass('worker_sync.watermarks')").fetchone() != (None,):
-            return
-        for statement in _CREATE.split(";"):
-            connection.execute(statement)
+        if connection.execute("SELECT to_regclass('worker_sync.watermarks')").fetchone() == (None,):
+            for statement in _CREATE.split(";"):
+                connection.execute(statement)
+        elif connection.execute(_HAS_PARKED).fetchone() == (False,):
+            connection.execute(_ADD_PARKED)
 
 
 def fence(connection: Connection[Any], pipeline: str, shard: int, epoch: int, identity: str, start: Position) -> Mark:
@@ -130,6 +145,12 @@ def marks(connection: Connection[Any], pipeline: str) -> dict[int, Mark]:
 def forget(connection: Connection[Any], pipeline: str) -> None:
     """Remove the marks of a pipeline."""
     connection.execute("DELETE FROM worker_sync.watermarks WHERE pipeline = $1", [pipeline])
+
+
+def park(connection: Connection[Any], pipeline: str, shard: int, epoch: int, parked: Parked) -> None:
+    """See `connectors.base.Sink.park`."""
+    values = [pipeline, str(shard), parked_text(parked), str(epoch)]
+    connection.execute(f"{PARK} AND epoch = $4::bigint", values)
 
 
 def advance(batch: Batch, changes: int) -> tuple[str, list[Any]]:

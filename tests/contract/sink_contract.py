@@ -12,6 +12,7 @@ from tests.contract.naive import apply_naively
 from tests.contract.sink_alterations import SinkAlterationContract
 from tests.contract.sink_bags import SinkBagContract
 from tests.contract.sink_data import BYTES, MANY
+from tests.contract.sink_parking import SinkParkingContract
 from tests.contract.sink_target import (
     IDENTITY,
     PIPELINE,
@@ -39,7 +40,7 @@ from worker_sync.core.schema import Column, TableSchema
 from worker_sync.core.values import UNCHANGED, Key, Row
 
 
-class SinkContract(SinkBagContract, SinkAlterationContract):
+class SinkContract(SinkBagContract, SinkAlterationContract, SinkParkingContract):
     # The apply rule.
 
     def test_a_batch_is_applied_with_its_watermark(self, sink: Sink, table: TableSchema) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import pytest
 
-from connectors.base import Outcome, Sink
+from connectors.base import Mark, Outcome, Sink
 from worker_sync.core.change import Batch, Change, Op, Section, SnapshotMark, TransactionInfo
 from worker_sync.core.position import BEGINNING, Position
 from worker_sync.core.schema import Column, Kind, TableName, TableSchema, Type
@@ -151,7 +151,7 @@ def created(sink: Sink, schema: TableSchema) -> TableSchema:
     return mapped
 
 
-def fence(sink: Sink, epoch: int = 1) -> object:
+def fence(sink: Sink, epoch: int = 1) -> Mark:
     return sink.fence(PIPELINE, SHARD, epoch, IDENTITY, BEGINNING)
 
 

@@ -190,6 +190,7 @@ def test_a_message_of_an_unknown_kind_in_the_log_stream(
 
 def unrepresentable(system: System) -> Role:
     """An infinite date has reached MongoDB's pipeline; PostgreSQL's goes on."""
+    system.change_pipeline("catalog", {"on_rejected": "halt"})
     execute(system.source, "ALTER TABLE items ADD day date")
     capture = start(system)
     execute(system.source, "UPDATE items SET day = 'infinity' WHERE id = 25")
@@ -234,6 +235,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("state", REFUSALS)
 def test_a_target_that_refuses_a_row_or_lacks_a_column(simple: System, state: str) -> None:
+    simple.change_pipeline("reporting", {"on_rejected": "halt"})
     capture = start(simple)
     accident, remedy = REFUSALS[state]
     target = simple.targets["reporting"]

@@ -18,6 +18,7 @@ import psycopg
 
 from connectors.base import Outcome, Sink
 from connectors.registry import open_sink
+from tasks.parking import Parker
 from worker_sync.capture.lane import Cut
 from worker_sync.capture.runner import Capture
 from worker_sync.core.change import Batch
@@ -87,7 +88,8 @@ class Delivery:
             database = self._settings.database(pipeline.target)
             self._sinks[pipeline.target] = open_sink(database.name, database.url.reveal())
         try:
-            outcome = self._sinks[pipeline.target].apply(batch)
+            sink, limits = self._sinks[pipeline.target], self._settings.dead_letters
+            outcome = Parker(sink, pipeline, limits, lambda: self._store.dead_letters).apply(batch)
         except Halt as halt:
             log.error("halted: %s", halt)
             self._store.pipelines.halt(batch.pipeline, halt)

@@ -244,9 +244,11 @@ def test_resync_leads_past_what_the_log_holds_and_nobody_can_read(
         made.stop()
 
 
-def test_a_refused_row_halts_its_pipeline_and_resume_goes_on(source_db: str, target_db: str, control_db: str) -> None:
+def test_with_on_rejected_halt_a_refused_row_halts_its_pipeline_and_resume_goes_on(
+    source_db: str, target_db: str, control_db: str
+) -> None:
     execute(source_db, TABLE)
-    with rig(settings_for(source_db, target_db, ["public.*"]), control_db) as made:
+    with rig(settings_for(source_db, target_db, ["public.*"], on_rejected="halt"), control_db) as made:
         made.start(stay=True)
         eventually(lambda: has_table(target_db, "items"))
         execute(target_db, "ALTER TABLE items ADD CONSTRAINT short CHECK (length(name) < 5)")

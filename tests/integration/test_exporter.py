@@ -6,6 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from worker_sync.core.settings import Settings, parse
 from worker_sync.exporter import Collector, MetricsServer
 from worker_sync.exporter.queues import QueueDepths
 from worker_sync.store import ControlStore
+from worker_sync.store.dead_letters import Letter, LetterKind
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -53,6 +55,7 @@ def report(lag_ms: float | None = 12.5, **shard: Any) -> dict[str, Any]:
         "lag_ms": lag_ms,
         "changes": 700,
         "batches": 9,
+        "parked_keys": 3,
         **shard,
     }
     return {
@@ -92,6 +95,20 @@ def test_a_report_becomes_metrics(settings: Settings, store: ControlStore, redis
     assert found["sync_retained_log_bytes", SHOP] == 4096
     assert found["sync_capture_up", SHOP] == 1
     assert 0 <= found["sync_watermark_age_seconds", LANE] < 30
+
+
+def test_what_is_parked_becomes_metrics(settings: Settings, store: ControlStore, redis_url: str) -> None:
+    store.reports.put("capture:shop", "capture", "shop", report())
+    change = Letter("c", LetterKind.CHANGE, b"", "TargetRejected", "why", pipeline="p", table="public.t", key="[1]")
+    store.dead_letters.park(
+        [change, replace(change, identity="d"), Letter("t", LetterKind.TASK, b"", "E", "", task="x")]
+    )
+    found = scrape(settings, store, redis_url)
+    change_labels = (("kind", "change"), ("pipeline", "p"), ("task", ""))
+    task_labels = (("kind", "task"), ("pipeline", ""), ("task", "x"))
+    assert found["sync_parked_keys", LANE] == 3
+    assert (found["dead_letters", change_labels], found["dead_letters", task_labels]) == (2, 1)
+    assert 0 <= found["dead_letters_age_seconds", change_labels] < 30
 
 
 def test_what_is_not_known_is_absent(settings: Settings, store: ControlStore, redis_url: str) -> None:

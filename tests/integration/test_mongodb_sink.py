@@ -475,3 +475,9 @@ def test_failures_of_the_server_are_mended_in_place_or_handed_back(failing_mongo
         assert sink.apply(batch(5, put((5, "a", None)))) == Outcome.APPLIED
         assert [row[0] for row in rows(sink)] == [1, 2, 3, 4, 5]
         assert sink.marks("p")[0].changes == 5
+
+
+def test_a_watermark_of_before_parked_keys_holds_none(sink: MongoSink, database: Database[dict[str, Any]]) -> None:
+    database.worker_sync_watermarks.update_many({}, {"$unset": {"parked": ""}})
+    assert sink.apply(batch(1, put((1, "a", None)))) == Outcome.APPLIED
+    assert {mark.parked for mark in sink.marks("p").values()} == {frozenset()}

@@ -386,3 +386,22 @@ def test_preflight_tells_of_triggers_and_of_tables_that_do_not_fit(
     assert findings["table people"].ok
     assert findings["table notes"].ok is False
     assert "ADD COLUMN `title`" in findings["table notes"].fix
+
+
+def test_a_watermark_table_of_before_parked_keys_is_brought_up_to_date(either_target: str) -> None:
+    with MysqlSink("target", either_target) as sink:
+        sink.prepare()
+        schema = created(sink, notes())
+        fence(sink)
+        run(either_target, "ALTER TABLE worker_sync_watermarks DROP COLUMN parked")
+        sink.prepare()
+        sink.prepare()
+        assert sink.marks(PIPELINE)[SHARD].parked == frozenset()
+        run(either_target, "ALTER TABLE worker_sync_watermarks DROP COLUMN parked")
+        assert sink.marks(PIPELINE)[SHARD].parked == frozenset()
+        run(either_target, "ALTER TABLE worker_sync_watermarks DROP COLUMN parked")
+        script = Script(schema)
+        script.add(insert((1, "a", None)))
+        assert sink.apply(script.whole()) == Outcome.APPLIED
+        sink.park(PIPELINE, SHARD, 1, frozenset({("public.notes", (1,))}))
+        assert sink.marks(PIPELINE)[SHARD].parked == {("public.notes", (1,))}

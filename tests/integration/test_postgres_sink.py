@@ -438,3 +438,20 @@ def _kill_waiting(admin: psycopg.Connection[Any]) -> bool:
         "WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
     return found.fetchone() is not None
+
+
+@pytest.mark.parametrize(("type_", "value"), [("integer", 'se"cret'), ("json", '{"se"cret\n": "x"}')])
+def test_the_value_of_a_refused_row_is_in_no_message(
+    sink: PostgresSink, target_db: str, type_: str, value: str
+) -> None:
+    schema = table_schema("typed", Column("id", INT, False), Column("v", TEXT))
+    with psycopg.connect(target_db, autocommit=True) as connection:
+        connection.execute(f"CREATE TABLE public.typed (id bigint PRIMARY KEY, v {type_})".encode())
+    fence(sink)
+    script = Script(schema)
+    script.add(insert((1, value)))
+    with pytest.raises(TargetRejected) as caught:
+        sink.apply(script.whole())
+    assert "cret" not in str(caught.value)
+    assert value not in str(caught.value)
+    assert "typed" in str(caught.value)

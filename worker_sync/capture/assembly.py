@@ -27,6 +27,8 @@ from worker_sync.capture.preparation import (
     open_target,
 )
 from worker_sync.capture.publisher import Publisher
+from worker_sync.capture.replay import Replayer
+from worker_sync.capture.requests import requests_of
 from worker_sync.capture.routing import Routes
 from worker_sync.capture.session import Running, Session
 from worker_sync.capture.snapshot import Loader
@@ -43,6 +45,7 @@ from worker_sync.core.schema import TableName
 from worker_sync.core.selection import Selected, carries
 from worker_sync.store import ControlStore
 from worker_sync.store.checkpoints import Checkpoint
+from worker_sync.store.dead_letters import LetterStatus
 from worker_sync.store.leases import Lease
 from worker_sync.store.pipelines import Status
 from worker_sync.store.signals import Signal, SignalKind
@@ -51,6 +54,8 @@ from worker_sync.store.versions import TableVersion
 log = logging.getLogger(__name__)
 
 _LOADING: Final = (SignalKind.RESYNC, SignalKind.SNAPSHOT)
+_REPLAYING: Final = (SignalKind.REPLAY, SignalKind.RELEASE)
+_TAKEN_UP: Final = (*_LOADING, *_REPLAYING)
 
 
 class Assembler:
@@ -79,7 +84,7 @@ class Assembler:
 
     def wanted(self) -> object:
         """What should run; a session ends when this is no longer what it was built for."""
-        requests = {signal.id for signal in self._store.signals.pending(self._name) if signal.kind in _LOADING}
+        requests = {signal.id for signal in self._store.signals.pending(self._name) if signal.kind in _TAKEN_UP}
         return {pipeline.name: self._runs(pipeline) for pipeline in self._pipelines}, requests
 
     def _built_for(self, ready: list[Ready]) -> object:
@@ -98,7 +103,7 @@ class Assembler:
         if not running:
             return None
         # After the states: whoever resumes a pipeline by a request has left the request before.
-        self._signals = [signal for signal in self._store.signals.pending(self._name) if signal.kind in _LOADING]
+        self._signals = [signal for signal in self._store.signals.pending(self._name) if signal.kind in _TAKEN_UP]
         self._source.cut_off()
         records = self._records()
         chosen = choose_tables(self._settings, self._source, self._pipelines, records)
@@ -170,7 +175,8 @@ class Assembler:
             signals = [signal for signal in self._signals if signal.pipeline == pipeline.name]
             try:
                 known = records[pipeline.name]
-                ready.append(targets.open(pipeline, chosen[pipeline.name], signals, known, self._save))
+                loading = [signal for signal in signals if signal.kind in _LOADING]
+                ready.append(targets.open(pipeline, chosen[pipeline.name], loading, known, self._save))
             except Halt as halt:
                 log.error("%s: %s", pipeline.name, halt.about(pipeline.name), extra={"action": "pipeline_halted"})
                 self._store.pipelines.halt(pipeline.name, halt)
@@ -178,10 +184,18 @@ class Assembler:
             except Transient as error:
                 away[pipeline.name] = error
                 continue
+            if pipeline.name in self._begun_anew():
+                self._supersede(pipeline.name)
             for signal in signals:
                 self._store.signals.start(signal.id)
         self._await_targets(away, ready)
         return ready
+
+    def _supersede(self, pipeline: str) -> None:
+        """All rows are copied anew, and no worker holds keys of before any more."""
+        letters = [place.id for place in self._store.dead_letters.places(pipeline)]
+        note = "all of the pipeline is copied anew"
+        self._store.dead_letters.resolve(letters, LetterStatus.DISCARDED, "resync", note)
 
     def _await_targets(self, away: dict[str, Transient], ready: list[Ready]) -> None:
         for error in away.values():
@@ -261,7 +275,7 @@ class Assembler:
             self._lease,
             self._name,
             checkpoint,
-            {s.id for s in self._signals if s.pipeline in {entry.settings.name for entry in ready}},
+            [s for s in self._signals if s.pipeline in {entry.settings.name for entry in ready}],
             self._built_for(ready),
             self.wanted,
             self._describe,
@@ -292,14 +306,9 @@ class Assembler:
         self, entry: Ready, pipeline: Pipeline, must_see: Iterable[TransactionInfo], changed: threading.Event
     ) -> Running:
         tuning = self._settings.capture
-        fetcher = Fetcher(
-            self._source.reader,
-            lambda: open_target(self._settings, entry.settings).reader(),
-            entry.target_of,
-            tuning.snapshot_rows,
-            lambda: self._source.emit(markers.NUDGE, b""),
-        )
+        fetcher = self._fetcher(entry)
         begin = max(mark.position.commit for mark in entry.layout.marks.values())
+        must_see = list(must_see)
         loader = self._stack.enter_context(Loader(pipeline, fetcher, must_see, begin))
         for mark in entry.inherited:
             for lane in pipeline.lanes:
@@ -312,6 +321,28 @@ class Assembler:
             loader,
             fetcher,
             [Retransmission(lane, tuning.resend_after_s) for lane in pipeline.lanes],
+            self._replayer(entry, pipeline, must_see, begin),
+        )
+
+    def _replayer(
+        self, entry: Ready, pipeline: Pipeline, must_see: Iterable[TransactionInfo], begin: str
+    ) -> Replayer | None:
+        signals = [s for s in self._signals if s.pipeline == pipeline.name and s.kind in _REPLAYING]
+        requests = [request for signal in signals for request in requests_of(signal, entry)]
+        if not requests:
+            return None
+        if any(request.read for request in requests):
+            # What was committed before and was not visible yet, for a standby's sake, is visible once this is.
+            self._now()
+        return Replayer(pipeline, self._fetcher(entry), requests, must_see, begin)
+
+    def _fetcher(self, entry: Ready) -> Fetcher:
+        return Fetcher(
+            self._source.reader,
+            lambda: open_target(self._settings, entry.settings).reader(),
+            entry.target_of,
+            self._settings.capture.snapshot_rows,
+            lambda: self._source.emit(markers.NUDGE, b""),
         )
 
     def _describe(self, confirmed: str) -> dict[str, object]:

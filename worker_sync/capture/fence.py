@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from connectors.base import Mark, Sink
+from worker_sync.capture.pipeline import shard_of
 from worker_sync.core.errors import Fenced, Halt, State
+from worker_sync.core.parking import NONE_PARKED
 from worker_sync.core.position import Position
 from worker_sync.core.settings import Pipeline
 from worker_sync.store.checkpoints import Checkpoint
@@ -90,4 +92,23 @@ class Fence:
         old shards has applied more than what is confirmed: there all of them stand at the same point of the log."""
         if any(mark.position.commit > self._checkpoint.confirmed for mark in marks.values()):
             return Layout(marks, True, marks)
-        return Layout(self._all(sink, pipeline, range(pipeline.shards)), False, marks)
+        fenced = self._all(sink, pipeline, range(pipeline.shards))
+        return Layout(self._with_parked(sink, pipeline, marks, fenced), False, marks)
+
+    def _with_parked(
+        self, sink: Sink, pipeline: Pipeline, old: dict[int, Mark], new: dict[int, Mark]
+    ) -> dict[int, Mark]:
+        """The new shards' marks, with the parked keys of the old ones given to the shards that have them now. Where
+        this is interrupted it is done again: a shard of the old layout loses none before those of the new one have
+        all. A key that a shard holds though it isn't its own does no harm: releases go to all shards."""
+        parked = {key for mark in (*old.values(), *new.values()) for key in mark.parked}
+        holding = {}
+        for shard, mark in new.items():
+            own = {held for held in parked if shard_of(held[1], pipeline.shards) == shard}
+            holding[shard] = replace(mark, parked=mark.parked | own)
+            if not own <= mark.parked:
+                sink.park(pipeline.name, shard, self._epoch, holding[shard].parked)
+        for shard in old.keys() - new.keys():
+            if old[shard].parked:
+                sink.park(pipeline.name, shard, self._epoch, NONE_PARKED)
+        return holding

@@ -41,6 +41,7 @@ class LaneFigures:
             "lag_ms": None if lag is None else max(0.0, lag / 1000),
             "changes": mark.changes,
             "batches": mark.batches,
+            "parked_keys": len(mark.parked),
         }
 
 
@@ -60,10 +61,19 @@ class Figures:
     lanes: list[LaneFigures]
     loads: list[tuple[str, TableLoad]]
     unseen: list[TransactionInfo] = field(default_factory=list)
+    #: The requests to replay or release keys that are not applied completely.
+    replays: set[int] = field(default_factory=set)
 
     def open_signals(self) -> set[int]:
-        """The requests whose loads are not applied completely."""
-        return {load.signal for _, load in self.loads if load.signal is not None}
+        """The requests that are not applied completely."""
+        return self.replays | {load.signal for _, load in self.loads if load.signal is not None}
+
+    def marks(self) -> dict[str, dict[int, Mark]]:
+        """Where the shards of each pipeline stand."""
+        found: dict[str, dict[int, Mark]] = {}
+        for lane in self.lanes:
+            found.setdefault(lane.pipeline, {})[lane.shard] = lane.mark
+        return found
 
     def as_json(self) -> dict[str, Any]:
         pipelines: dict[str, dict[str, Any]] = {}

@@ -8,21 +8,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from connectors.base import Mark
 from worker_sync.capture.background import Background
 from worker_sync.capture.figures import Figures
+from worker_sync.capture.reconcile import settled
 from worker_sync.core.errors import Fenced, Transient
+from worker_sync.core.log import event
+from worker_sync.core.parking import Parked, key_text
 from worker_sync.store import ControlStore
 from worker_sync.store.checkpoints import Checkpoint
+from worker_sync.store.dead_letters import LetterStatus, Place
 from worker_sync.store.leases import Lease
+from worker_sync.store.signals import Signal, SignalKind
 
 log = logging.getLogger(__name__)
 
 #: A lease is renewed at least this many times while it lasts.
 RENEWALS: Final = 3
+#: Seconds between two looks at letters while no key was let go.
+RECONCILE_S: Final = 30.0
 #: Seconds between two questions to the source about the log that it keeps for us.
 DESCRIBE_S: Final = 5.0
 
@@ -40,7 +48,7 @@ class Housekeeper(Background):
         lease: Lease,
         source: str,
         checkpoint: Checkpoint,
-        signals: Iterable[int],
+        signals: Iterable[Signal],
         built_for: object,
         wanted: Callable[[], object],
         describe: Callable[[str], Mapping[str, Any]],
@@ -51,7 +59,9 @@ class Housekeeper(Background):
         self._lease = lease
         self._source = source
         self._checkpoint = checkpoint
-        self._signals = set(signals)
+        self._signals = {signal.id: signal for signal in signals}
+        self._parked: dict[str, Parked] = {}
+        self._reconcile_at = 0.0
         self._wanted = wanted
         self._describe = describe
         self._described: Mapping[str, Any] = {}
@@ -89,13 +99,39 @@ class Housekeeper(Background):
         figures = self._figures
         if figures is not None:
             self._save(figures)
-            for signal in self._signals - figures.open_signals():
-                self._store.signals.finish(signal, "done")
-                self._signals.discard(signal)
+            self._reconcile(figures.marks())
+            for number in self._signals.keys() - figures.open_signals():
+                self._store.signals.finish(number, _result(self._signals[number], figures.marks()))
+                del self._signals[number]
             self._store.reports.put(
                 self._process, "capture", self._source, {**figures.as_json(), **self._description()}
             )
         self.restart = self._wanted() != self._built_for
+
+    def _reconcile(self, marks: Mapping[str, Mapping[int, Mark]]) -> None:
+        """Resolve the letters of keys that are not held any more: at once after keys were let go, else now and then."""
+        now = time.monotonic()
+        due = now >= self._reconcile_at
+        for pipeline, shards in marks.items():
+            parked = frozenset(key for mark in shards.values() for key in mark.parked)
+            before = self._parked.get(pipeline)
+            if due or before is None or not before <= parked:
+                free = list(settled(shards, self._store.dead_letters.places(pipeline)))
+                self._resolve(pipeline, free)
+            self._parked[pipeline] = parked
+        if due:
+            self._reconcile_at = now + RECONCILE_S
+
+    def _resolve(self, pipeline: str, free: Sequence[Place]) -> None:
+        released = [signal for signal in self._signals.values() if signal.kind is SignalKind.RELEASE]
+        for status in (LetterStatus.DISCARDED, LetterStatus.REPLAYED):
+            is_release = status is LetterStatus.DISCARDED
+            numbers = [p.id for p in free if any(_is_about(s, pipeline, p) for s in released) is is_release]
+            note = "its key was released" if is_release else "its key is not held any more"
+            done = self._store.dead_letters.resolve(numbers, status, self._process, note) if numbers else []
+            if done:
+                text, extra = "%s: %d parked changes are %s", event("unparked", pipeline=pipeline, letters=len(done))
+                log.info(text, pipeline, len(done), status, extra=extra)
 
     def _description(self) -> Mapping[str, Any]:
         """What the source says of its stream; it is asked less often than figures are reported."""
@@ -128,3 +164,21 @@ class Housekeeper(Background):
                 self._save(self._figures)
         except Transient as error:
             log.info("the last checkpoint was not saved: %s", error, extra={"action": "checkpoint_skipped"})
+
+
+def _is_about(signal: Signal, pipeline: str, place: Place) -> bool:
+    """Whether a request names the key of a letter."""
+    if signal.pipeline != pipeline or signal.table not in (None, place.table):
+        return False
+    return signal.keys is None or place.key in signal.keys
+
+
+def _result(signal: Signal, marks: Mapping[str, Mapping[int, Mark]]) -> str:
+    """What became of a request."""
+    if signal.kind is not SignalKind.REPLAY or not signal.keys:
+        return "done"
+    held = {
+        key_text(key) for mark in marks.get(signal.pipeline, {}).values() for t, key in mark.parked if t == signal.table
+    }
+    again = len(held.intersection(signal.keys))
+    return f"{again} of {len(signal.keys)} keys are still parked" if again else "done"

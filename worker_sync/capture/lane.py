@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from connectors.base import Mark
@@ -13,6 +13,7 @@ from worker_sync.core.change import Batch, Change, Section, SnapshotMark, Transa
 from worker_sync.core.codec import encode
 from worker_sync.core.position import WHOLE, Position
 from worker_sync.core.schema import TableName, TableSchema
+from worker_sync.core.values import Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ class Lane:
             tables={table: routes.targets[table] for table in used},
             split=ordinal != WHOLE,
             loading=[table for table in used if routes.source_of(table) in loading] if loading else [],
+            origins={table: str(routes.source_of(table)) for table in used},
         )
         self._sections, self._changes, self._bytes = [], [], 0
 
@@ -132,8 +134,11 @@ class Lane:
         if not self._sections and self.tail.commit == info.commit and self.tail.ordinal != WHOLE:
             self.touch(info, now)
 
-    def send_chunk(self, schema: TableSchema, changes: list[Change], mark: SnapshotMark) -> None:
-        """Put a snapshot chunk into the stream here. The open batch must have been cut, at a transaction's end."""
+    def send_chunk(
+        self, schema: TableSchema, changes: list[Change], mark: SnapshotMark, *, supersedes: bool = False
+    ) -> None:
+        """Put a snapshot chunk into the stream here. The open batch must have been cut, at a transaction's end. A chunk
+        that `supersedes` what is parked of its table lets the table's keys go."""
         assert not self._sections
         assert self.tail.ordinal == WHOLE
         self._send(
@@ -143,6 +148,24 @@ class Lane:
             tables={0: schema},
             snapshot=mark,
             loading=[0],
+            origins={0: mark.table},
+            released=[(mark.table, None)] if supersedes else [],
+        )
+
+    def send_release(
+        self, released: list[tuple[str, Key | None]], schema: TableSchema | None = None, changes: Sequence[Change] = ()
+    ) -> None:
+        """Let parked keys go here, all of one source table; `changes` bring their rows, of table 0 with that `schema`.
+        The open batch must have been cut; without changes a transaction may be half routed."""
+        assert not self._sections
+        self._send(
+            upto=self.next_place,
+            sections=[],
+            changes=list(changes),
+            tables={} if schema is None else {0: schema},
+            split=self.tail.ordinal != WHOLE,
+            origins={} if schema is None else {0: released[0][0]},
+            released=released,
         )
 
     def covers(self, info: TransactionInfo, ordinal: int) -> bool:
@@ -178,6 +201,8 @@ class Lane:
         split: bool = False,
         loading: list[int] | None = None,
         alteration: Alteration | None = None,
+        origins: dict[int, str] | None = None,
+        released: list[tuple[str, Key | None]] | None = None,
     ) -> None:
         batch = Batch(
             source=self.id.source,
@@ -193,6 +218,8 @@ class Lane:
             split=split,
             loading=loading or [],
             alteration=alteration,
+            origins={n: name for n, name in (origins or {}).items() if name != str(tables[n].table)},
+            released=released or [],
         )
         oldest = sections[0].info.committed_at if sections else None
         cut = Cut(self.id, self.tail, upto, encode(batch), batch.summary(), oldest)

@@ -195,6 +195,15 @@ class Pipeline:
         yield from self._drain()
         lane.add(info, [change], size, now)
         yield from self._drain()
+        if change.op == Op.TRUNCATE:
+            self._release_elsewhere(lane, str(self.routes.source_of(change.table)))
+
+    def _release_elsewhere(self, lane: Lane, table: str) -> None:
+        """The lane that emptied a table let its parked keys go; those of the others are empty as well. All lanes are
+        drained, so their marks are up to date."""
+        for other in self.lanes:
+            if other is not lane and any(parked == table for parked, _ in other.mark.parked):
+                other.send_release([(table, None)])
 
     def _drain(self) -> Iterator[None]:
         for lane in self.lanes:

@@ -19,12 +19,13 @@ from worker_sync.capture.figures import Figures, LaneFigures
 from worker_sync.capture.housekeeping import Housekeeper
 from worker_sync.capture.pipeline import Pipeline
 from worker_sync.capture.publisher import Publisher
+from worker_sync.capture.replay import Replayer
 from worker_sync.capture.snapshot import Loader
 from worker_sync.capture.versions import Definitions
 from worker_sync.capture.watcher import Watcher
 from worker_sync.capture.window import Retransmission, WindowLimits, usage
 from worker_sync.core import markers
-from worker_sync.core.change import Piece, Progress
+from worker_sync.core.change import Piece, Progress, TransactionInfo
 
 #: Longest waits, in seconds, for the log: when all is quiet, while batches are pending, while a snapshot runs.
 QUIET_S: Final = 0.2
@@ -51,8 +52,21 @@ class Running:
     loader: Loader
     fetcher: Fetcher
     retransmissions: list[Retransmission]
+    replayer: Replayer | None = None
     #: What the source's catalog said when it was looked at last.
     reviewed: Definitions | None = None
+
+    @property
+    def is_reading(self) -> bool:
+        """Rows are being read that are to join the stream."""
+        return self.loader.active or (self.replayer is not None and self.replayer.active)
+
+    def unseen(self) -> list[TransactionInfo]:
+        """Transactions that were passed on and that no read is known to see."""
+        found = {info.commit: info for info in self.loader.unseen()}
+        if self.replayer is not None:
+            found |= {info.commit: info for info in self.replayer.unseen()}
+        return list(found.values())
 
 
 class Session:
@@ -123,6 +137,8 @@ class Session:
         helpers: list[Background] = [self._publisher, self._housekeeper, self._absent, self._catalogue]
         for entry in self._running:
             helpers += [entry.watcher, entry.fetcher]
+            if entry.replayer is not None:
+                helpers.append(entry.replayer.fetcher)
         return list(dict.fromkeys(helpers))
 
     def _round(self, now: float) -> None:
@@ -135,6 +151,8 @@ class Session:
         self._review()
         for entry in self._running:
             entry.loader.step(self._read_to, now, room=not self._full)
+            if entry.replayer is not None:
+                entry.replayer.step(self._read_to, now, room=not self._full)
         self._send_again(now)
         self._report(now)
 
@@ -144,7 +162,7 @@ class Session:
         """Cut what is due; how long reading may wait for more."""
         dues = [entry.pipeline.cut_due(now) for entry in self._running]
         wait = min((due for due in dues if due is not None), default=QUIET_S)
-        if any(entry.loader.active for entry in self._running):
+        if any(entry.is_reading for entry in self._running):
             return min(wait, LOADING_S)
         return min(wait, PENDING_S) if any(lane.pending for lane in self._lanes) else wait
 
@@ -185,6 +203,8 @@ class Session:
             return
         marker = any(message.prefix in markers.CARRIED for message in event.messages)
         for entry in self._running:
+            if entry.replayer is not None and entry.replayer.active:
+                entry.replayer.observe(event)
             piece = entry.loader.observe(event, self._read_to) if entry.loader.active else event
             entry.pipeline.take(piece, now, marker=marker)
         self._changes += len(event.changes)
@@ -239,7 +259,8 @@ class Session:
                 resent=self._resent,
                 lanes=[LaneFigures.of(lane) for lane in self._lanes],
                 loads=[(entry.pipeline.name, load) for entry in self._running for load in entry.loader.loads],
-                unseen=[info for entry in self._running for info in entry.loader.unseen()],
+                unseen=[info for entry in self._running for info in entry.unseen()],
+                replays={signal for entry in self._running if entry.replayer for signal in entry.replayer.open()},
             )
         )
         self._confirm_saved()

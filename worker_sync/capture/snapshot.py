@@ -288,7 +288,8 @@ class Loader(Closeable):
             if change is not None:
                 groups[shard_of(key, shards) if shards > 1 else 0].append(change)
         for lane, group in zip(self._pipeline.lanes, groups, strict=True):
-            lane.send_chunk(fetched.route.target, group, mark)
+            # All rows of the table follow: what is parked of it is old by then.
+            lane.send_chunk(fetched.route.target, group, mark, supersedes=load.sweep and load.chunk == 1)
         load.rows += len(fetched.rows)
         if done:
             self._finish(load)

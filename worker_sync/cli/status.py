@@ -86,6 +86,7 @@ def _pipeline(pipeline: Pipeline, report: Report | None, standing: Standing | No
         "pending": _total(shards, "pending"),
         "shards": shards,
         "snapshot": entry.get("snapshot", {}),
+        "parked_keys": _total(shards, "parked_keys"),
     }
 
 
@@ -105,7 +106,7 @@ def _worst_lag(shards: Mapping[str, Any], report_age_s: float) -> float | None:
 
 
 def _total(shards: Mapping[str, Any], field: str) -> int | None:
-    return sum(shard[field] for shard in shards.values()) if shards else None
+    return sum(shard.get(field, 0) for shard in shards.values()) if shards else None
 
 
 def print_status(document: Mapping[str, Any]) -> None:
@@ -153,6 +154,8 @@ def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"{entry['pipeline']}: copying {table}, {progress['rows']:,} of about {progress['estimate']:,} rows"
         if (changed := entry["schema_change"]) is not None:
             yield f"{entry['pipeline']}: last schema change at {changed['at']}: {changed['change']}"
+        if entry["parked_keys"]:
+            yield f"{entry['pipeline']}: parked keys: {entry['parked_keys']}. Next: worker-sync dead-letters list"
         if entry["state"] == Status.HALTED:
             yield f"{entry['pipeline']} is halted ({entry['reason']}): {entry['detail']}"
             yield f"  to recover: {entry['recovery']}"

@@ -9,7 +9,7 @@ import click
 from worker_sync.cli.options import as_json_option, configured, pipeline_argument, state
 from worker_sync.cli.output import mark, print_json, print_table
 from worker_sync.composition.workspace import Workspace
-from worker_sync.verification import Comparison, Result, TableResult
+from worker_sync.verification import Comparison, DifferenceKind, Result, TableResult
 from worker_sync.verification.compare import Walked
 
 
@@ -27,7 +27,7 @@ def verify(ctx: click.Context, pipeline: str, timeout: float, show_values: bool,
     """Compare source and target key by key, while changes go on.
 
     A key that differs is looked at again once the pipeline has caught up; only what stays different is reported.
-    Exit code 1 on a difference.
+    A key whose changes are parked in dead letters is counted apart. Exit code 1 on a difference.
     """
     with Workspace(state(ctx).settings()) as space:
         result = run(space, pipeline, timeout, quiet=as_json or not sys.stderr.isatty())
@@ -44,7 +44,10 @@ def run(space: Workspace, name: str, timeout: float, *, quiet: bool) -> Result:
     waiter = space.waiter(pipeline)
     waiter.wait(timeout)
     with space.source_reader(pipeline) as source, space.sink(pipeline.target).reader() as target:
-        comparison = Comparison(source, target, waiter.catch_up, progress=_silent if quiet else _show)
+        progress = _silent if quiet else _show
+        comparison = Comparison(
+            source, target, waiter.catch_up, progress=progress, parked=lambda: space.parked(pipeline)
+        )
         result = comparison.run(name, space.pairs(pipeline))
     if not quiet:
         click.echo("\r\033[K", err=True, nl=False)
@@ -60,13 +63,17 @@ def _show(walked: Walked) -> None:
 
 
 def print_result(result: Result, *, show_values: bool) -> None:
-    headings = ["table", "to", "source rows", "target rows", "missing", "extra", "different", "unsettled", ""]
+    headings = ["table", "to", "source rows", "target rows", *DifferenceKind, "unsettled", ""]
     print_table(headings, [_row(table) for table in result.tables])
     for table in result.tables:
         _print_differences(table, show_values=show_values)
     if result.ok:
         click.echo(f"{result.pipeline}: source and target hold the same rows.")
-    else:
+        return
+    parked = result.total(DifferenceKind.PARKED)
+    if parked:
+        click.echo(f"{result.pipeline}: parked keys that differ: {parked}. Next: worker-sync dead-letters list")
+    if not all(table.only_parked for table in result.tables):
         click.echo(f"{result.pipeline}: source and target differ. Next: worker-sync resync {result.pipeline} --dry-run")
 
 

@@ -23,6 +23,7 @@ from worker_sync.capture.routing import Route
 from worker_sync.capture.versions import Records
 from worker_sync.core.errors import Halt, WorkerSyncError
 from worker_sync.core.errors import State as HaltState
+from worker_sync.core.parking import Parked
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.secrets import Url
 from worker_sync.core.selection import Selected
@@ -172,6 +173,11 @@ class Workspace:
             check=lambda: self.check_running(pipeline.name),
             stop=stop,
         )
+
+    def parked(self, pipeline: Pipeline) -> Parked:
+        """The keys of a pipeline whose changes are parked, by what its target says."""
+        marks = self.sink(pipeline.target).marks(pipeline.name)
+        return frozenset(key for mark in marks.values() for key in mark.parked)
 
     def check_running(self, pipeline: str) -> None:
         """Raises Halt for a halted pipeline, WorkerSyncError for a paused one."""

@@ -39,7 +39,8 @@ def decide(epoch: int, watermark: Position, batch: Batch) -> Verdict:
 
 def changes_beyond(batch: Batch, watermark: Position) -> list[Change]:
     """The changes of `batch` that the shard's watermark does not cover yet, in order."""
-    if batch.after == watermark or batch.snapshot is not None:
+    if batch.after == watermark or not batch.sections:
+        # Rows that were read have one place in the log, all of them.
         return batch.changes
     return [change for _, change, position in batch.positions() if position > watermark]
 

@@ -114,6 +114,10 @@ class Batch(msgspec.Struct, omit_defaults=True):
     larger than a batch. `loading` names the tables (ids) whose snapshot is not finished: an update of a row that
     the target does not have yet is no error there, the row's chunk will bring it. A batch with an `alteration` holds
     no change: the columns of one target table are altered between the changes before and those behind it.
+
+    `origins` has the source's names of tables that the target calls otherwise. `released` are keys that are not held
+    from here on (`worker_sync.core.parking`), by source table; None stands for all of the table. A batch that has some
+    may have changes without sections: the rows of these keys as they are read again.
     """
 
     source: str
@@ -129,6 +133,12 @@ class Batch(msgspec.Struct, omit_defaults=True):
     split: bool = False
     loading: list[int] = []
     alteration: Alteration | None = None
+    origins: dict[int, str] = {}
+    released: list[tuple[str, Key | None]] = []
+
+    def origin(self, table: int) -> str:
+        """The source's name of a table."""
+        return self.origins.get(table) or str(self.tables[table].table)
 
     def positions(self) -> Iterator[tuple[TransactionInfo, Change, Position]]:
         """Every change with its transaction and its position."""
@@ -147,6 +157,7 @@ class Batch(msgspec.Struct, omit_defaults=True):
         """One line for logs and monitors; holds no data."""
         kind = f"snapshot {self.snapshot.table}" if self.snapshot else f"{len(self.sections)} transactions"
         kind = f"alteration of {self.alteration.after.table}" if self.alteration else kind
+        kind = f"release of {len(self.released)} keys" if self.released else kind
         return f"{self.pipeline}/{self.shard} {len(self.changes)} changes, {kind}, up to {self.upto}"
 
 

@@ -35,6 +35,11 @@ METRICS: Final = (
     Metric("sync_heartbeat_age_seconds", "gauge", "seconds", ("source",), "Time since the newest heartbeat was sent"),
     Metric("sync_capture_up", "gauge", "1 or 0", ("source",), "Whether a capture holds the lease and reports"),
     Metric("sync_pipeline_halted", "gauge", "1 or 0", ("pipeline", "reason"), "Whether the pipeline stands still"),
+    Metric("sync_parked_keys", "gauge", "keys", _LANE, "Keys whose changes are parked in dead letters"),
+    Metric("dead_letters", "gauge", "letters", ("kind", "pipeline", "task"), "Failed work that waits for a person"),
+    Metric(
+        "dead_letters_age_seconds", "gauge", "seconds", ("kind", "pipeline", "task"), "Time since the oldest was parked"
+    ),
     Metric("queue_depth", "gauge", "messages", ("queue",), "Tasks that wait in the broker"),
     Metric("health_ok", "gauge", "1 or 0", ("subject",), "Whether the last health check succeeded"),
     Metric("health_latency_ms", "gauge", "milliseconds", ("subject",), "How long the last health check took"),

@@ -77,6 +77,7 @@ class Pipeline(Block):
     snapshot: Literal["initial", "none"] = "initial"
     create_tables: bool = True
     schema_changes: Literal["apply", "halt", "ignore"] = "halt"
+    on_rejected: Literal["park", "halt"] = "park"
 
     @property
     def name(self) -> str:
@@ -117,6 +118,15 @@ class Worker(Block):
         if self.pool == "solo" and self.concurrency != 1:
             raise PydanticCustomError("pool", "the solo pool runs one task at a time; use pool: prefork or threads")
         return self
+
+
+class DeadLetters(Block):
+    """How much may be parked before a pipeline halts instead: refused changes of one batch, keys of one shard, changes
+    of one pipeline. More than that is no poison row but a broken target."""
+
+    per_batch: Annotated[Int, Field(ge=1)] = 100
+    keys: Annotated[Int, Field(ge=1, le=100_000)] = 1000
+    letters: Annotated[Int, Field(ge=1)] = 10_000
 
 
 Port = Annotated[Int, Field(ge=0, le=65535)]
@@ -186,6 +196,7 @@ class Settings(Block):
     flower: Flower = Flower()
     log: Log = Log()
     heartbeat: Heartbeat = Heartbeat()
+    dead_letters: DeadLetters = DeadLetters()
     schedules: dict[str, Schedule] = Field(default_factory=dict)
 
     @model_validator(mode="after")

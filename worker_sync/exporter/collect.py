@@ -103,6 +103,13 @@ class Collector(PrometheusCollector):
                 self._from_report(families, report, heartbeats.get(source))
         self._from_states(families)
         self._from_health(families)
+        self._from_dead_letters(families)
+
+    def _from_dead_letters(self, families: Families) -> None:
+        for count in self._store.dead_letters.counts():
+            labels = {"kind": str(count.kind), "pipeline": count.pipeline, "task": count.task}
+            families.put("dead_letters", count.letters, **labels)
+            families.put("dead_letters_age_seconds", count.oldest_s, **labels)
 
     def _from_states(self, families: Families) -> None:
         standings = self._store.pipelines.all()
@@ -148,6 +155,7 @@ class Collector(PrometheusCollector):
         families.put("sync_watermark_age_seconds", None if age is None else age / 1000, **labels)
         families.put("sync_rows_total", shard.get("changes"), **labels)
         families.put("sync_batches_total", shard.get("batches"), **labels)
+        families.put("sync_parked_keys", shard.get("parked_keys"), **labels)
 
 
 def newest(reports: list[Report]) -> dict[str, Report]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -35,8 +35,9 @@ class Letter:
     """What is to be parked. `identity` is the same for the same failed work, however often it fails.
 
     A change has `pipeline`, `shard`, the source's `table`, `key` (its parts as JSON), `position` (as text) with
-    `ordinal`, and `op`. A task has `queue` and `task`. `attempts` counts the tries that failed; 0 for a change that
-    only waits for an earlier one of its key. `error` must hold no value of a row and no secret.
+    `ordinal`, and `op`; its payload is a batch that holds it alone. A task has `queue` and `task`. `attempts` counts
+    the tries that failed; 0 for a change that only waits for an earlier one of its key. `error` must hold no value of a
+    row and no secret.
     """
 
     identity: str
@@ -86,6 +87,17 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where a parked change stands."""
+
+    id: int
+    shard: int | None
+    table: str
+    key: str
+    position: str
+
+
+@dataclass(frozen=True, slots=True)
 class Wanted:
     """Which letters; None takes all. `key` as it stands in a letter."""
 
@@ -119,6 +131,25 @@ class DeadLetters:
         with self._connection.transaction() as transaction:
             for letter in letters:
                 transaction.execute(queries()["park"].encode(), {**asdict(letter), "kind": str(letter.kind)})
+
+    def refuse(self, pipeline: str, table: str, key: str, error_type: str, error: str) -> int:
+        """Record that a replay of a parked key was refused again; returns how many letters of the key there are."""
+        parameters = {"pipeline": pipeline, "table": table, "key": key, "error_type": error_type, "error": error}
+        return len(self._connection.run("refuse_letters", parameters))
+
+    def changes(self, pipeline: str) -> int:
+        """How many changes of a pipeline are parked."""
+        row = self._connection.one("count_changes", {"pipeline": pipeline})
+        assert row is not None
+        letters: int = row["letters"]
+        return letters
+
+    def places(self, pipeline: str) -> Iterator[Place]:
+        """Where the parked changes of a pipeline stand, oldest first."""
+        after = 0
+        while rows := self._connection.run("parked_changes", {"pipeline": pipeline, "after": after, "limit": PAGE}):
+            yield from (Place(**row) for row in rows)
+            after = rows[-1]["id"]
 
     def find(self, wanted: Wanted = Wanted(), after: int = 0, limit: int = PAGE) -> list[DeadLetter]:
         """Letters in the order in which they were parked, from the one behind number `after` on."""

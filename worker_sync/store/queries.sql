@@ -54,18 +54,18 @@ SELECT name, status, reason, detail, recovery, since FROM worker_sync_control.st
 WHERE kind = %(kind)s ORDER BY name;
 
 -- send_signal: Ask something of a capture; the same request twice is one signal.
-INSERT INTO worker_sync_control.signals (request, source, kind, pipeline, table_name)
-VALUES (%(request)s, %(source)s, %(kind)s, %(pipeline)s, %(table)s)
+INSERT INTO worker_sync_control.signals (request, source, kind, pipeline, table_name, keys)
+VALUES (%(request)s, %(source)s, %(kind)s, %(pipeline)s, %(table)s, %(keys)s)
 ON CONFLICT (request) DO UPDATE SET request = excluded.request
 RETURNING id;
 
 -- pending_signals: What a capture has not done yet, oldest first.
-SELECT id, source, kind, pipeline, table_name AS "table", sent_at, started_at, finished_at, result
+SELECT id, source, kind, pipeline, table_name AS "table", keys, sent_at, started_at, finished_at, result
 FROM worker_sync_control.signals
 WHERE source = %(source)s AND finished_at IS NULL ORDER BY id;
 
 -- get_signal: One signal with its result.
-SELECT id, source, kind, pipeline, table_name AS "table", sent_at, started_at, finished_at, result
+SELECT id, source, kind, pipeline, table_name AS "table", keys, sent_at, started_at, finished_at, result
 FROM worker_sync_control.signals WHERE id = %(id)s;
 
 -- start_signal: The capture has begun; after a restart it goes on instead of beginning anew.
@@ -175,6 +175,21 @@ ON CONFLICT (identity) DO UPDATE
 SET error_type = excluded.error_type, error = excluded.error, attempts = letter.attempts + excluded.attempts,
     failed_at = clock_timestamp()
 WHERE letter.status = 'parked';
+
+-- refuse_letters: A replay of these keys was refused again. Returns the keys that have a letter.
+UPDATE worker_sync_control.dead_letters AS letter
+SET error_type = %(error_type)s, error = %(error)s, attempts = letter.attempts + 1, failed_at = clock_timestamp()
+WHERE status = 'parked' AND kind = 'change' AND pipeline = %(pipeline)s AND table_name = %(table)s AND key = %(key)s
+RETURNING id;
+
+-- count_changes: How many changes of a pipeline are parked.
+SELECT count(*) AS letters FROM worker_sync_control.dead_letters
+WHERE status = 'parked' AND kind = 'change' AND pipeline = %(pipeline)s;
+
+-- parked_changes: Where the parked changes of a pipeline stand, oldest first.
+SELECT id, shard, table_name AS table, key, position FROM worker_sync_control.dead_letters
+WHERE status = 'parked' AND kind = 'change' AND pipeline = %(pipeline)s AND id > %(after)s
+ORDER BY id LIMIT %(limit)s;
 
 -- find_letters: Dead letters, oldest first. An empty filter takes all.
 SELECT id, identity, kind, status, queue, task, pipeline, shard, table_name AS table, key, position, ordinal, op, error_type,

@@ -33,13 +33,14 @@ CREATE TABLE worker_sync_control.signals (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     request uuid NOT NULL UNIQUE,
     source text NOT NULL,
-    kind text NOT NULL CHECK (kind IN ('snapshot', 'resync', 'pause', 'resume')),
+    kind text NOT NULL CHECK (kind IN ('snapshot', 'resync', 'pause', 'resume', 'replay', 'release')),
     pipeline text NOT NULL,
     table_name text,
     sent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     started_at timestamptz,
     finished_at timestamptz,
-    result text
+    result text,
+    keys jsonb
 );
 
 CREATE INDEX signals_pending ON worker_sync_control.signals (source, id) WHERE finished_at IS NULL;
@@ -99,7 +100,7 @@ CREATE TABLE worker_sync_control.table_versions (
 );
 
 -- Work that failed for good, until a person replays or discards it. One row per `identity`: parking again changes no
--- more than the error. A change that waits for an earlier one of its key has that one's error and no attempts.
+-- more than the error. A change that waits for an earlier one of its key says so and has no attempts.
 CREATE TABLE worker_sync_control.dead_letters (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     identity text NOT NULL UNIQUE,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from psycopg.types.json import Jsonb
 
 from worker_sync.store.connection import Connection
 
@@ -17,17 +20,24 @@ class SignalKind(StrEnum):
     RESYNC = "resync"
     PAUSE = "pause"
     RESUME = "resume"
+    #: Read the rows of parked keys again, bring them to the target and let later changes of the keys through.
+    REPLAY = "replay"
+    #: Let later changes of parked keys through; what is parked of them was discarded.
+    RELEASE = "release"
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """One request; `table` None means all tables of the pipeline. `result` is None until it is finished."""
+    """One request; `table` None means all tables of the pipeline. `keys` are those of the table that a replay or
+    release is about (`worker_sync.core.parking.key_text`); None means all that are parked. `result` is None until it
+    is finished."""
 
     id: int
     source: str
     kind: SignalKind
     pipeline: str
     table: str | None
+    keys: list[str] | None
     sent_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -38,14 +48,23 @@ class Signals:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def send(self, source: str, kind: SignalKind | str, pipeline: str, table: str | None = None) -> int:
-        """Leave a request for the capture of `source`; returns its number."""
+    def send(
+        self,
+        source: str,
+        kind: SignalKind | str,
+        pipeline: str,
+        table: str | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> int:
+        """Leave a request for the capture of `source`; returns its number. `table` is the source's; `keys` are keys of
+        it as text, for a replay or release."""
         parameters = {
             "request": uuid.uuid4(),
             "source": source,
             "kind": str(SignalKind(kind)),
             "pipeline": pipeline,
             "table": table,
+            "keys": None if keys is None else Jsonb(list(keys)),
         }
         row = self._connection.one("send_signal", parameters)
         assert row is not None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
 from connectors.base import TableReader
+from worker_sync.core.parking import NONE_PARKED, Parked
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key, Row
 from worker_sync.verification.bags import BagComparison
-from worker_sync.verification.result import Result, TablePair, TableResult
+from worker_sync.verification.result import DifferenceKind, Result, TablePair, TableResult
 from worker_sync.verification.settle import Settlement, by_key, compare_rows, rows_by_key
 
 #: Rows read in one request.
@@ -35,7 +36,8 @@ class Walked:
 class Comparison:
     """Compares tables over two readers, which it does not close. Used by one thread at a time.
 
-    `catch_up` returns once the target has applied all that the source held when it was called.
+    `catch_up` returns once the target has applied all that the source held when it was called, `parked` the keys whose
+    changes are parked by now.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Comparison:
         *,
         progress: Callable[[Walked], None] = lambda _: None,
         chunk_rows: int = CHUNK_ROWS,
+        parked: Callable[[], Parked] = lambda: NONE_PARKED,
     ) -> None:
         self._source = source
         self._target = target
@@ -53,6 +56,7 @@ class Comparison:
         self._settlement = Settlement(source, target, catch_up)
         self._progress = progress
         self._chunk_rows = chunk_rows
+        self._parked = parked
 
     def run(self, pipeline: str, pairs: Sequence[TablePair]) -> Result:
         """Compare every pair, in order."""
@@ -126,6 +130,11 @@ class Comparison:
         differences, unsettled = self._settlement.settle(pair, suspects)
         result.rechecked += len(suspects)
         result.unsettled += unsettled
+        parked = self._parked() if differences else NONE_PARKED
+        differences = [
+            replace(found, kind=DifferenceKind.PARKED) if (str(pair.name), found.key) in parked else found
+            for found in differences
+        ]
         for difference in differences:
             result.counts[difference.kind] += 1
         result.differences += differences[: EXAMPLES - len(result.differences)]

@@ -40,6 +40,8 @@ class DifferenceKind(StrEnum):
     MISSING = "missing"
     EXTRA = "extra"
     DIFFERENT = "different"
+    #: Any of these in a key whose changes are parked in dead letters.
+    PARKED = "parked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,11 @@ class TableResult:
     @property
     def ok(self) -> bool:
         return not any(self.counts.values()) and not self.unsettled
+
+    @property
+    def only_parked(self) -> bool:
+        """Nothing differs but keys whose changes are parked."""
+        return not self.unsettled and not any(n for kind, n in self.counts.items() if kind is not DifferenceKind.PARKED)
 
     def as_json(self, *, show_values: bool) -> dict[str, Any]:
         return {
