@@ -204,6 +204,30 @@ def test_a_beat_that_lost_its_lease_neither_claims_nor_sends(
     assert token.holder == "heir"
 
 
+def test_a_beat_that_slept_through_its_lease_while_it_sent_sends_nothing_more(
+    target_db: str, store: ControlStore, beat_of: Callable[..., Beat]
+) -> None:
+    """Two runs are claimed; during the first publish the beat is paused, and another takes over both."""
+    other = Entry("x.other", every_s=3600.0)
+    for name, entry in (("nightly", NIGHTLY), ("other", other)):
+        was_seen_last(target_db, entry, name, timedelta(days=1))
+    sleeper, heir = beat_of(lease_s=1.0, nightly=NIGHTLY, other=other), beat_of(nightly=NIGHTLY, other=other)
+
+    def sleep() -> None:
+        execute(target_db, "UPDATE worker_sync_control.leases SET expires_at = clock_timestamp(), holder = 'x'")
+        eventually(lambda: heir.step() and len(heir.sent) == 2)
+        held = sleeper.firing._held
+        assert held is not None
+        eventually(lambda: held.left_s == 0)
+
+    sleeper.before = sleep
+    sleeper.step()
+    assert len(sleeper.sent) == 1  # the publish that had begun; a worker leaves it out
+    assert len(heir.sent) == 2
+    assert {run_of(store, claim).token for claim in heir.sent} == {heir.sent[0].token}
+    assert sleeper.sent[0].token < heir.sent[0].token
+
+
 def test_a_run_whose_entry_left_the_schedule_is_not_sent(
     target_db: str, store: ControlStore, beat_of: Callable[..., Beat]
 ) -> None:
