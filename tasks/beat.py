@@ -42,10 +42,9 @@ class Scheduler(CeleryScheduler):
         self.firing = self._firing()
 
     def _firing(self) -> Firing:
-        url = control_url(settings())
         return Firing(
             entries(settings()),
-            lambda: ControlStore(url),
+            ControlStore(control_url(settings())),
             lambda claim, entry: send(self.app, claim, entry),
             ending=lambda: self._asked_to_end,
         )

@@ -37,6 +37,7 @@ RECORDED: Final = 1000
 
 class Firing:
     """Fires entries by the control store's clock while it leads. `publish` returns once the broker has the message.
+    `store` is closed with it.
 
     `ending` says whether the process is to end: what has begun is finished, no more is begun.
     """
@@ -44,15 +45,14 @@ class Firing:
     def __init__(
         self,
         entries: Mapping[str, Entry],
-        open_store: Callable[[], ControlStore],
+        store: ControlStore,
         publish: Callable[[Claim, Entry], None],
         ending: Callable[[], bool] = lambda: False,
         lease_s: float = LEASE_S,
     ) -> None:
         self._entries = dict(entries)
         self._rhythms = {name: rhythm(entry) for name, entry in entries.items()}
-        self._open_store = open_store
-        self._store = open_store()
+        self._store = store
         self._publish = publish
         self._ending = ending
         self._lease_s = lease_s
@@ -84,7 +84,7 @@ class Firing:
 
     def _lead(self) -> HeldLease | None:
         if self._held is None:
-            self._held = HeldLease.acquire(self._store, LEASE, self._lease_s, self._open_store)
+            self._held = HeldLease.acquire(self._store, LEASE, self._lease_s)
             if self._held is None:
                 self._stand_by()
                 return None

@@ -96,6 +96,7 @@ def beats(target_db: str, redis_url: str, tmp_path: Path) -> Iterator[Beats]:
 def write(folder: Path, control: str, broker: str, **more: Any) -> Path:
     """A configuration in which only a heartbeat and a nightly run are scheduled."""
     config = folder / "worker-sync.yaml"
+    off = {"enabled": False}
     now = datetime.now(ZoneInfo("Europe/Berlin")) - timedelta(hours=2)
     data = {
         "control": control,
@@ -105,7 +106,11 @@ def write(folder: Path, control: str, broker: str, **more: Any) -> Path:
         "pipelines": {"a-to-b": {"source": "a", "target": "b", "tables": ["*"]}},
         "heartbeat": {"every_s": EVERY_S},
         "timezone": "Europe/Berlin",
-        "schedules": {"health-check": {"enabled": False}, "report-cleanup": {"crontab": f"30 {now.hour} * * *"}},
+        "schedules": {
+            "health-check": off,
+            "schedule-cleanup": off,
+            "report-cleanup": {"crontab": f"30 {now.hour} * * *"},
+        },
         **more,
     }
     config.write_text(yaml.safe_dump(data))

@@ -35,7 +35,7 @@ class Beat:
         self.sent: list[Claim] = []
         self.broken = False
         self.before: Callable[[], object] = lambda: None
-        self.firing = Firing(entries, lambda: ControlStore(url), self._publish, lease_s=lease_s)
+        self.firing = Firing(entries, ControlStore(url), self._publish, lease_s=lease_s)
 
     def _publish(self, claim: Claim, entry: Entry) -> None:
         self.before()

@@ -124,7 +124,7 @@ class Capture(Block):
     resend_after_s: Annotated[Seconds, Field(gt=0)] = 2.0
     snapshot_rows: Annotated[Int, Field(ge=1)] = 5000
     confirm_every_s: Annotated[Seconds, Field(gt=0)] = 0.5
-    lease_s: Annotated[Seconds, Field(ge=1)] = 5
+    lease_s: Annotated[Seconds, Field(ge=1)] = 4
 
     @model_validator(mode="after")
     def _window_holds_a_batch(self) -> Capture:

@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -40,26 +39,24 @@ class HeldLease:
     was asked for, so it never believes in the lease for longer than the store does.
     """
 
-    def __init__(self, lease: Lease, acquired_at: float, open_store: Callable[[], ControlStore]) -> None:
+    def __init__(self, lease: Lease, acquired_at: float, store: ControlStore) -> None:
         self._lease = lease
         self._until = acquired_at + lease.ttl_s
-        self._open_store = open_store
+        #: Of its own: a statement that takes long on a shared connection would hold up the renewals.
+        self._store = store
         self._taken = False
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease {lease.name}", daemon=True)
         self._thread.start()
 
     @classmethod
-    def acquire(
-        cls, store: ControlStore, name: str, ttl_s: float, open_store: Callable[[], ControlStore]
-    ) -> Self | None:
-        """Take the lease, None while another has it. `open_store` gives the store by which it is renewed: a statement
-        that takes long on a shared connection would hold up the renewals."""
+    def acquire(cls, store: ControlStore, name: str, ttl_s: float, at_least: int = 0) -> Self | None:
+        """Take the lease, None while another has it; `at_least` as in `Leases.acquire`."""
         # Whoever asks is another holder, also in the same process.
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:12]}"
         begun = clock_s()
-        lease = store.leases.acquire(name, holder, ttl_s)
-        return None if lease is None else cls(lease, begun, open_store)
+        lease = store.leases.acquire(name, holder, ttl_s, at_least)
+        return None if lease is None else cls(lease, begun, store.another())
 
     @property
     def name(self) -> str:
@@ -86,21 +83,25 @@ class HeldLease:
         """Let go at once; if the store does not answer, the lease ends by itself."""
         self._stopping.set()
         self._thread.join(STOP_WAIT_S)
+        if self._thread.is_alive():
+            log.info("the lease %s ends by itself", self.name, extra=event("lease_kept", lease=self.name))
+
+    def _keep(self) -> None:
+        with self._store:
+            while not self._taken and not self._stopping.wait(self._lease.ttl_s / RENEWALS):
+                self._renew()
+            self._give_back()
+
+    def _give_back(self) -> None:
         try:
-            with self._open_store() as store:
-                store.leases.release(self._lease)
+            self._store.leases.release(self._lease)
         except WorkerSyncError as error:
             log.info("the lease %s ends by itself: %s", self.name, error, extra=event("lease_kept", lease=self.name))
 
-    def _keep(self) -> None:
-        with self._open_store() as store:
-            while not self._taken and not self._stopping.wait(self._lease.ttl_s / RENEWALS):
-                self._renew(store)
-
-    def _renew(self, store: ControlStore) -> None:
+    def _renew(self) -> None:
         begun = clock_s()
         try:
-            self._taken = not store.leases.renew(self._lease)
+            self._taken = not self._store.leases.renew(self._lease)
         except WorkerSyncError as error:
             log.warning("the lease %s: %s", self.name, error, extra=event("lease_retry", lease=self.name))
             return

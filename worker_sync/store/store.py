@@ -29,7 +29,8 @@ class ControlStore:
     """
 
     def __init__(self, url: Url | str) -> None:
-        self._connection = Connection(url if isinstance(url, Url) else Url(url))
+        self._url = url if isinstance(url, Url) else Url(url)
+        self._connection = Connection(self._url)
         self.leases = Leases(self._connection)
         self.pipelines = States(self._connection, "pipeline")
         self.sources = States(self._connection, "source")
@@ -41,6 +42,10 @@ class ControlStore:
         self.heartbeats = Heartbeats(self._connection)
         self.dead_letters = DeadLetters(self._connection)
         self.schedule = ScheduleRuns(self._connection)
+
+    def another(self) -> ControlStore:
+        """The same store over a connection of its own: a statement that takes long on this one doesn't hold it up."""
+        return ControlStore(self._url)
 
     def migrate(self) -> list[Migration]:
         """Bring the tables to this version; returns what was applied."""
