@@ -129,7 +129,9 @@ def test_a_redelivered_task_ends_quietly_while_the_first_is_at_work(workers: Wor
     workers.send("ending")
     workers.until(["begin"])
     workers.start_another()
-    eventually(lambda: any("Another worker does it:" in role.text() for role in workers.roles), 90, "the second one ends")
+    eventually(
+        lambda: any("Another worker does it:" in role.text() for role in workers.roles), 90, "the second one ends"
+    )
     assert workers.words() == ["begin"]
     workers.let_end()
     workers.until(["begin", "end"])
