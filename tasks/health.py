@@ -43,7 +43,7 @@ def check() -> None:
     work = resources()
     answers = [answer(subject, ping) for subject, ping in pings(work)]
     for result in answers:
-        ahead_s = result.skew and result.skew.ahead_s
+        ahead_s = None if result.skew is None else result.skew.ahead_s
         work.control().health.put(result.subject, result.ok, result.detail, result.latency_ms, ahead_s)
         _compare_clocks(result, work.settings.clock_skew_s)
         if not result.ok:

@@ -31,7 +31,7 @@ def identity(database: Database[Document], where: str) -> str:
 
 def now(database: Database[Document]) -> datetime:
     """The clock of the member that answers, in UTC, to the millisecond. Raises the driver's errors."""
-    hello = database.client.admin.command("hello", codec_options=CodecOptions(tz_aware=True))
+    hello: Document = database.client.admin.command("hello", codec_options=CodecOptions(tz_aware=True))
     found: datetime = hello["localTime"]
     return found
 

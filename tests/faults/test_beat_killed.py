@@ -140,8 +140,8 @@ def test_a_killed_beat_is_replaced_within_ten_seconds_and_nothing_is_sent_twice(
 
 
 @pytest.mark.long
-def test_a_beat_killed_twenty_times_is_replaced_within_ten_seconds_each_time(beats: Beats) -> None:
-    assert max(kill_again_and_again(beats, 20)) < TAKE_OVER_S
+def test_a_beat_killed_ten_times_is_replaced_within_ten_seconds_each_time(beats: Beats) -> None:
+    assert max(kill_again_and_again(beats, 10)) < TAKE_OVER_S
 
 
 def test_a_beat_that_is_asked_to_end_is_replaced_at_once(beats: Beats) -> None:

@@ -67,8 +67,8 @@ def test_a_standby_brings_changes_within_ten_seconds_of_a_kill(system: System) -
 
 
 @pytest.mark.long
-def test_twenty_standbys_bring_changes_within_ten_seconds_of_a_kill(system: System) -> None:
-    assert max(kill_again_and_again(system, 20)) < TAKE_OVER_S
+def test_ten_standbys_bring_changes_within_ten_seconds_of_a_kill(system: System) -> None:
+    assert max(kill_again_and_again(system, 10)) < TAKE_OVER_S
 
 
 @dataclass(frozen=True)
