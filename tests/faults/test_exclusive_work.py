@@ -116,6 +116,7 @@ def workers(target_db: str, redis_url: str, tmp_path: Path) -> Iterator[Workers]
             app.close()
 
 
+@pytest.mark.long
 def test_without_a_lease_work_that_outlasts_the_visibility_timeout_runs_twice_at_once(workers: Workers) -> None:
     """What the others protect from: if this changes, they prove nothing."""
     workers.start()
