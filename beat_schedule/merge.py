@@ -19,7 +19,8 @@ def schedule(settings: Settings) -> dict[str, Entry]:
     """What runs when under these settings. Raises ConfigError for an override of an unknown entry."""
     entries = merge(CONCERNS)
     entries["heartbeat"] = replace(entries["heartbeat"], every_s=settings.heartbeat.every_s)
-    return override(entries, settings.schedules)
+    changed = override(entries, settings.schedules)
+    return {name: replace(entry, timezone=entry.timezone or settings.timezone) for name, entry in changed.items()}
 
 
 def merge(concerns: Iterable[Mapping[str, Entry]]) -> dict[str, Entry]:
@@ -42,6 +43,9 @@ def override(entries: Mapping[str, Entry], changes: Mapping[str, Schedule]) -> d
 
 
 def _changed(entry: Entry, change: Schedule | None) -> Entry:
-    if change is None or (change.every_s is None and change.crontab is None):
+    if change is None:
         return entry
-    return replace(entry, every_s=change.every_s, crontab=change.crontab)
+    zoned = replace(entry, timezone=change.timezone or entry.timezone)
+    if change.every_s is None and change.crontab is None:
+        return zoned
+    return replace(zoned, every_s=change.every_s, crontab=change.crontab)

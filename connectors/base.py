@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import TracebackType
 from typing import ClassVar, Self
 
@@ -208,6 +209,10 @@ class Source(Closeable):
         """What tells this server's log from any other's, for instance the system identifier and the database."""
 
     @abstractmethod
+    def now(self) -> datetime:
+        """The server's clock, in UTC, asked now in one cheap question."""
+
+    @abstractmethod
     def tables(self) -> list[TableSchema]:
         """All user tables, in name order; Worker-Sync's own are left out. Tables without a usable key have an empty
         `key`; one that `create_stream` will give a key by what it changes has that key."""
@@ -274,6 +279,10 @@ class Sink(Closeable):
     @abstractmethod
     def identity(self) -> str:
         """What tells this server and database from any other."""
+
+    @abstractmethod
+    def now(self) -> datetime:
+        """The server's clock, in UTC, asked now in one cheap question."""
 
     @abstractmethod
     def preflight(self, tables: Sequence[TableSchema]) -> list[Finding]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import ClassVar, Final
 
 import msgspec
@@ -118,6 +119,9 @@ class MemorySource(Source):
     def identity(self) -> str:
         return self._database.identity
 
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
     def tables(self) -> list[TableSchema]:
         with self._database.changed:
             return [table.schema for _, table in sorted(self._database.tables.items())]
@@ -200,6 +204,9 @@ class MemorySink(Sink):
 
     def identity(self) -> str:
         return self._database.identity
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
 
     def preflight(self, tables: Sequence[TableSchema]) -> list[Finding]:
         return [Finding(f"table {table.table}", True, "has a key" if table.key else "has no key") for table in tables]

@@ -25,6 +25,7 @@ from kombu.exceptions import OperationalError
 
 from tasks.resources import resources
 from tasks.retry import EARLY, NEVER, Policy
+from tasks.scheduled import claim_of, describe, may_run, record
 from worker_sync.core.errors import (
     ConfigError,
     Fenced,
@@ -106,12 +107,21 @@ class DisposedTask(AnyTask):
     about_pipeline = False
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        run = claim_of(self.request)
+        if not may_run(run):
+            return None
         try:
-            return self.run(*args, **kwargs)
+            result = self.run(*args, **kwargs)
         except (Retry, Ignore, Reject):
             raise  # Celery's own control flow
         except Exception as error:  # noqa: BLE001 - the one place where nothing may slip through
             self._dispose(error, self._pipeline(args, kwargs))
+            # Neither tried again nor handed back. Who was fenced is not the one who says what came of it.
+            if not isinstance(error, Fenced):
+                record(run, describe(error))
+            return None
+        record(run)
+        return result
 
     def _dispose(self, error: Exception, pipeline: str | None) -> None:
         action = disposition(error)

@@ -1,44 +1,75 @@
-"""Celery's scheduler, which remembers in a file what ran last, with an ending that breaks nothing off."""
+"""Celery's beat with its memory in the control store: any number of them run, one fires.
+
+Celery's own scheduler remembers in a file, which two processes can't share and a new machine doesn't have.
+"""
 
 from __future__ import annotations
 
 import signal
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from celery import signals
-from celery.beat import PersistentScheduler
+from celery.beat import Scheduler as CeleryScheduler
 
-NAME: Final = f"{__name__}:Scheduler"
+from beat_schedule import Entry, schedule
+from tasks.configuration import control_url, settings
+from tasks.firing import Firing
+from tasks.queues import BY_TASK
+from tasks.scheduled import send
+from worker_sync.core.errors import ConfigError
+from worker_sync.core.settings import Settings
+from worker_sync.store import ControlStore
 
 
-class Scheduler(PersistentScheduler):
-    """Makes the folder of its file: beat may be the first process of a system.
+def entries(of: Settings) -> dict[str, Entry]:
+    """The schedule of a configuration. Raises ConfigError for an entry that can't run."""
+    found = schedule(of)
+    for name, entry in found.items():
+        if entry.task not in BY_TASK:
+            raise ConfigError(f"schedule entry {name!r}: no task {entry.task!r} in tasks/queues.py")
+    return found
 
-    Celery's own SIGTERM handler closes the broker connection under a publish that it interrupts, which then fails with
-    whatever the half-closed socket raises. Here a publish that has begun ends first: it takes seconds at most.
+
+class Scheduler(CeleryScheduler):
+    """Celery's SIGTERM handler closes the broker connection under a publish that it interrupts, which then fails with
+    whatever the half-closed socket raises. Here what has begun ends first: it takes seconds at most.
     """
 
-    _publishing = False
+    _busy = False
     _asked_to_end = False
 
     def setup_schedule(self) -> None:
-        Path(self.app.conf.beat_schedule_filename).parent.mkdir(parents=True, exist_ok=True)
-        super().setup_schedule()
+        self.firing = self._firing()
 
-    def apply_async(self, *args: Any, **kwargs: Any) -> Any:
-        self._publishing = True
+    def _firing(self) -> Firing:
+        return Firing(
+            entries(settings()),
+            ControlStore(control_url(settings())),
+            lambda claim, entry: send(self.app, claim, entry),
+            ending=lambda: self._asked_to_end,
+        )
+
+    def tick(self, *_: Any, **__: Any) -> float:
+        """Do what is due; returns the seconds until the next time."""
+        self._busy = True
         try:
-            return super().apply_async(*args, **kwargs)
+            return self.firing.step()
         finally:
-            self._publishing = False
+            self._busy = False
             if self._asked_to_end:
                 raise SystemExit
+
+    def should_sync(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        self._busy = True
+        self.firing.close()
 
     def end(self, *_: object) -> None:
         """The handler of SIGTERM and SIGINT."""
         self._asked_to_end = True
-        if not self._publishing:
+        if not self._busy:
             raise SystemExit
 
 

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from celery.schedules import crontab
 from kombu import Queue
 
-from beat_schedule import Entry, schedule
-from tasks import beat
 from tasks.configuration import broker_url
 from tasks.queues import BY_TASK, NAMES
-from worker_sync.core.errors import ConfigError
 from worker_sync.core.settings import Settings
 
 #: Seconds after which Redis gives a message that was not acknowledged to another worker. It must exceed the longest
@@ -74,23 +70,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_pool": settings.worker.pool,
         "worker_concurrency": settings.worker.concurrency,
         "timezone": "UTC",
-        "beat_schedule": {name: _beat(name, entry) for name, entry in schedule(settings).items()},
-        "beat_schedule_filename": str(settings.state_dir / "celerybeat-schedule"),
         "beat_max_loop_interval": 5,
-        "beat_scheduler": beat.NAME,
+        # It reads the schedule by itself. By name: a worker needs nothing of it.
+        "beat_scheduler": "tasks.beat:Scheduler",
     }
-
-
-def _beat(name: str, entry: Entry) -> dict[str, Any]:
-    return {"task": entry.task, "schedule": _when(name, entry), "options": {"expires": entry.expires_s}}
-
-
-def _when(name: str, entry: Entry) -> float | crontab:
-    if entry.crontab is None:
-        assert entry.every_s is not None
-        return entry.every_s
-    try:
-        minute, hour, day, month, weekday = entry.crontab.split()
-        return crontab(minute, hour, day_of_month=day, month_of_year=month, day_of_week=weekday)
-    except ValueError as error:
-        raise ConfigError(f"schedules.{name}.crontab: {error}") from None

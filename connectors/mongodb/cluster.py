@@ -7,8 +7,10 @@ committed. The string order is the order of the log.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
+from bson.codec_options import CodecOptions
 from bson.timestamp import Timestamp
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
@@ -25,6 +27,13 @@ def identity(database: Database[Document], where: str) -> str:
     Raises the driver's errors, and Halt for a server that is neither. `where` is the redacted URL.
     """
     return f"{_cluster(database, where)}/{database.name}"
+
+
+def now(database: Database[Document]) -> datetime:
+    """The clock of the member that answers, in UTC, to the millisecond. Raises the driver's errors."""
+    hello: Document = database.client.admin.command("hello", codec_options=CodecOptions(tz_aware=True))
+    found: datetime = hello["localTime"]
+    return found
 
 
 def _cluster(database: Database[Document], where: str) -> str:

@@ -8,6 +8,7 @@ transactionLifetimeLimitSeconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from functools import cached_property, partial
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from pymongo.errors import OperationFailure
 from connectors.base import Finding, Mark, Sink, TableReader
 from connectors.mongodb.abandoned import patiently
 from connectors.mongodb.applying import Applier
-from connectors.mongodb.cluster import identity
+from connectors.mongodb.cluster import identity, now
 from connectors.mongodb.conn import open_database, redacted
 from connectors.mongodb.errors import NAMESPACE_EXISTS, not_a_replica_set, translated
 from connectors.mongodb.marks import WATERMARKS, Watermarks
@@ -56,6 +57,10 @@ class MongoSink(Sink):
 
     def identity(self) -> str:
         return self._identity
+
+    def now(self) -> datetime:
+        with translated(self._where):
+            return now(self._database)
 
     @cached_property
     def _identity(self) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, ClassVar
 
 from connectors.base import Finding, Source, Stream, StreamStatus, TableReader
 from connectors.mongodb import registration
 from connectors.mongodb.change_cursor import cut_off, readers
-from connectors.mongodb.cluster import end_of_log, head, identity, is_sharded
+from connectors.mongodb.cluster import end_of_log, head, identity, is_sharded, now
 from connectors.mongodb.collections import ENGINE, collection_schema, listed, obstacle
 from connectors.mongodb.conn import open_database, redacted
 from connectors.mongodb.errors import not_a_replica_set, translated
@@ -44,6 +45,10 @@ class MongoSource(Source):
     def identity(self) -> str:
         with translated(self._where):
             return identity(self._database, self._where)
+
+    def now(self) -> datetime:
+        with translated(self._where):
+            return now(self._database)
 
     def tables(self) -> list[TableSchema]:
         """Views, time series and capped collections are left out: their changes are not in change streams."""

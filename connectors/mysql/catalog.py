@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from connectors.mysql.conn import Connection, is_mariadb, query
@@ -170,6 +171,13 @@ def server_identity(connection: Connection) -> str:
     if known:
         return str(known[0][1])
     return str(query(connection, "SELECT CONCAT(@@hostname, ':', @@port, @@datadir)")[0][0])
+
+
+def server_time(connection: Connection) -> datetime:
+    """The server's clock, in UTC. Raises pymysql.Error."""
+    # As a number: as a value it would depend on converters, and on the session's time zone.
+    since = "SELECT TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6))"
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(query(connection, since)[0][0]))
 
 
 def _named(names: Iterable[str] | None) -> str:

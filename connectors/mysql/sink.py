@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import datetime
 from typing import Any, ClassVar
 
 import msgspec
@@ -12,7 +13,7 @@ import pymysql
 from connectors.base import Finding, Mark, Outcome, Sink, TableReader
 from connectors.mysql import checks, ddl, watermarks
 from connectors.mysql.alter import alter_table
-from connectors.mysql.catalog import ENGINE, server_identity
+from connectors.mysql.catalog import ENGINE, server_identity, server_time
 from connectors.mysql.conn import Connection, database_name, redact
 from connectors.mysql.errors import translate, translated
 from connectors.mysql.reader import MysqlReader
@@ -55,6 +56,10 @@ class MysqlSink(Sink):
     def identity(self) -> str:
         with self._ready() as connection:
             return f"{server_identity(connection)}/{self._database}"
+
+    def now(self) -> datetime:
+        with self._ready() as connection:
+            return server_time(connection)
 
     def preflight(self, tables: Sequence[TableSchema]) -> list[Finding]:
         with self._ready() as connection:

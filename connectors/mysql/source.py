@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import ClassVar
 
 from connectors.base import Finding, Source, Stream, StreamStatus, TableReader
@@ -48,6 +49,10 @@ class MysqlSource(Source):
             else:
                 server = log.variable(conn, "server_uuid") or ""
         return f"{server}/{self.home}"
+
+    def now(self) -> datetime:
+        with self._connected() as conn:
+            return catalog.server_time(conn)
 
     def tables(self) -> list[TableSchema]:
         with self._connected() as conn:

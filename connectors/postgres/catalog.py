@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from psycopg import Connection
@@ -112,6 +113,13 @@ class Relation:
         if self.identity == "n":
             return f"ALTER TABLE {quoted(self.schema.table)} REPLICA IDENTITY DEFAULT"
         return no_key_remedy(self.schema.table)
+
+
+def now(connection: Connection[TupleRow]) -> datetime:
+    """The server's clock, in UTC. Raises psycopg's errors."""
+    row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+    assert row is not None
+    return datetime.fromtimestamp(row[0], UTC)
 
 
 def full_remedy(table: TableName) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, ClassVar
 
 import msgspec
@@ -11,7 +12,7 @@ import psycopg
 from psycopg import Connection, Cursor, Pipeline
 
 from connectors.base import Finding, Mark, Outcome, Sink, TableReader
-from connectors.postgres import checks, ddl, watermarks
+from connectors.postgres import catalog, checks, ddl, watermarks
 from connectors.postgres.alter import alter_table
 from connectors.postgres.errors import translate
 from connectors.postgres.merge import Manner, Statement, Work, compile_steps
@@ -65,6 +66,10 @@ class PostgresSink(Sink):
             row = connection.execute(_IDENTITY).fetchone()
             assert row is not None
             return str(row[0])
+
+    def now(self) -> datetime:
+        with self._ready() as connection:
+            return catalog.now(connection)
 
     def preflight(self, tables: Sequence[TableSchema]) -> list[Finding]:
         with self._ready() as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import ClassVar
 
 from psycopg import Connection
@@ -42,6 +43,10 @@ class PostgresSource(Source):
             ).fetchone()
         assert row is not None
         return f"{row[0]}/{row[1]}"
+
+    def now(self) -> datetime:
+        with self._connected() as conn:
+            return catalog.now(conn)
 
     def tables(self) -> list[TableSchema]:
         with self._connected() as conn:

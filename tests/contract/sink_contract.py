@@ -34,6 +34,7 @@ from tests.contract.sink_target import (
     update,
 )
 from worker_sync.core.change import Batch
+from worker_sync.core.clock import skew
 from worker_sync.core.errors import Fenced, Halt, State
 from worker_sync.core.position import BEGINNING, Position
 from worker_sync.core.schema import Column, TableSchema
@@ -219,6 +220,12 @@ class SinkContract(SinkBagContract, SinkAlterationContract, SinkParkingContract)
     def test_a_sink_knows_its_server(self, target: SinkTarget, sink: Sink) -> None:
         with target.open() as other:
             assert other.identity() == sink.identity() != ""
+
+    def test_a_sink_tells_the_time(self, sink: Sink) -> None:
+        found = skew(sink.now)
+        assert sink.now().tzinfo is not None
+        assert not found.exceeds(2), f"the server runs on this machine, but is {found}"
+        assert sink.now() <= sink.now()
 
     # Snapshots.
 

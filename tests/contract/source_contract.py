@@ -16,6 +16,7 @@ from connectors.base import Source, Stream
 from tests.contract.reader_contract import ReaderContract
 from tests.contract.source_engine import LIMIT, PATIENCE, SourceEngine, commit_of, following, insert_one_by_one
 from worker_sync.core.change import Message, Piece
+from worker_sync.core.clock import skew
 from worker_sync.core.errors import Halt, State, Transient
 from worker_sync.core.schema import Kind, TableName
 
@@ -363,6 +364,11 @@ class SourceContract(ReaderContract):
     def test_the_identity_is_stable(self, engine: SourceEngine, source: Source) -> None:
         with engine.source() as another:
             assert source.identity() == another.identity() != ""
+
+    def test_a_source_tells_the_time(self, source: Source) -> None:
+        found = skew(source.now)
+        assert source.now().tzinfo is not None
+        assert not found.exceeds(2), f"the server runs on this machine, but is {found}"
 
     def test_tables_are_listed_in_name_order(self, engine: SourceEngine, source: Source) -> None:
         names = [engine.create_table(name, {"id": Kind.INT}, ["id"]) for name in ("b", "a", "c")]

@@ -4,14 +4,30 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from celery import Celery
-from celery.beat import PersistentScheduler, Service
+from celery.beat import Service
 
 from tasks.beat import Scheduler
+
+
+class Firing:
+    """Does what the test says at every step."""
+
+    def __init__(self, steps: list[str], scheduler: Scheduler) -> None:
+        self.steps = steps
+
+    def step(self) -> float:
+        self.steps.append("begun")
+        os.kill(os.getpid(), signal.SIGTERM)
+        self.steps.append("ended")
+        return 10.0
+
+    def close(self) -> None:
+        self.steps.append("closed")
 
 
 @pytest.fixture
@@ -24,32 +40,34 @@ def handlers() -> Iterator[None]:
 
 
 @pytest.fixture
-def service(tmp_path: Any) -> Service:
+def service() -> Service:
     app = Celery("beat-test", broker="memory://", set_as_current=False)
-    app.conf.beat_schedule_filename = str(tmp_path / "folder" / "schedule")
-    app.conf.beat_schedule = {"often": {"task": "nothing", "schedule": 0.01}}
-    return Service(app=app, scheduler_cls=Scheduler, schedule_filename=app.conf.beat_schedule_filename)
+    return Service(app=app, scheduler_cls=Scheduler)
 
 
 def test_a_publish_that_has_begun_ends_before_beat_does(
     service: Service, handlers: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-
-    def publish(*_: Any, **__: Any) -> None:
-        steps.append("begun")
-        os.kill(os.getpid(), signal.SIGTERM)
-        steps.append("ended")
-
-    monkeypatch.setattr(PersistentScheduler, "apply_async", publish)
+    monkeypatch.setattr(Scheduler, "_firing", lambda scheduler: Firing(steps, scheduler))
     service.start()
-    assert steps == ["begun", "ended"]
+    assert steps == ["begun", "ended", "closed"]
 
 
 def test_while_it_waits_beat_ends_at_once(service: Service, handlers: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def tick(_: Scheduler) -> float:
-        os.kill(os.getpid(), signal.SIGTERM)
-        pytest.fail("beat went on")
+    steps: list[str] = []
 
-    monkeypatch.setattr(Scheduler, "tick", tick)
-    service.start()
+    class Waiting(Firing):
+        def step(self) -> float:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            return 60.0
+
+    begun = time.monotonic()
+    before = signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr(Scheduler, "_firing", lambda scheduler: Waiting(steps, scheduler))
+    try:
+        service.start()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert steps == ["closed"]
+    assert time.monotonic() - begun < 10

@@ -46,7 +46,7 @@ from worker_sync.core.selection import Selected, carries
 from worker_sync.store import ControlStore
 from worker_sync.store.checkpoints import Checkpoint
 from worker_sync.store.dead_letters import LetterStatus
-from worker_sync.store.leases import Lease
+from worker_sync.store.held import HeldLease
 from worker_sync.store.pipelines import Status
 from worker_sync.store.signals import Signal, SignalKind
 from worker_sync.store.versions import TableVersion
@@ -67,7 +67,7 @@ class Assembler:
         source: Source,
         source_name: str,
         store: ControlStore,
-        lease: Lease,
+        lease: HeldLease,
         publish: Callable[[Cut], None],
         stack: ExitStack,
     ) -> None:

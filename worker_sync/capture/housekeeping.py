@@ -1,7 +1,7 @@
 """Everything a capture tells to and asks of the control store, from a thread of its own.
 
-The store may be slow or away for a moment; the stream must not notice. What it must notice is a lost lease: another
-capture may be running then.
+The store may be slow or away for a moment; the stream must not notice. What it must notice is a lease that ran out, by
+`check`: another capture may be running then.
 """
 
 from __future__ import annotations
@@ -16,19 +16,17 @@ from connectors.base import Mark
 from worker_sync.capture.background import Background
 from worker_sync.capture.figures import Figures
 from worker_sync.capture.reconcile import settled
-from worker_sync.core.errors import Fenced, Transient
+from worker_sync.core.errors import Transient
 from worker_sync.core.log import event
 from worker_sync.core.parking import Parked, key_text
 from worker_sync.store import ControlStore
 from worker_sync.store.checkpoints import Checkpoint
 from worker_sync.store.dead_letters import LetterStatus, Place
-from worker_sync.store.leases import Lease
+from worker_sync.store.held import HeldLease
 from worker_sync.store.signals import Signal, SignalKind
 
 log = logging.getLogger(__name__)
 
-#: A lease is renewed at least this many times while it lasts.
-RENEWALS: Final = 3
 #: Seconds between two looks at letters while no key was let go.
 RECONCILE_S: Final = 30.0
 #: Seconds between two questions to the source about the log that it keeps for us.
@@ -36,7 +34,7 @@ DESCRIBE_S: Final = 5.0
 
 
 class Housekeeper(Background):
-    """Renews the lease, saves checkpoints before they are confirmed, reports, and looks for work.
+    """Saves checkpoints before they are confirmed, reports, and looks for work.
 
     `saved` is the newest commit position that the store holds as confirmed; only it may be confirmed to the source:
     a server that knows more than the store did would look like a server that lost log.
@@ -45,7 +43,7 @@ class Housekeeper(Background):
     def __init__(
         self,
         store: ControlStore,
-        lease: Lease,
+        lease: HeldLease,
         source: str,
         checkpoint: Checkpoint,
         signals: Iterable[Signal],
@@ -66,7 +64,7 @@ class Housekeeper(Background):
         self._describe = describe
         self._described: Mapping[str, Any] = {}
         self._describe_at = 0.0
-        self._every_s = min(every_s, lease.ttl_s / RENEWALS)
+        self._every_s = every_s
         self._process = f"capture:{source}"
         self._built_for = built_for
         self._figures: Figures | None = None
@@ -78,22 +76,23 @@ class Housekeeper(Background):
         """The newest figures; `figures.safe` may be confirmed once it is saved."""
         self._figures = figures
 
+    @property
+    def leads(self) -> bool:
+        """Nobody else can hold the lease."""
+        return self._lease.left_s > 0
+
+    def check(self) -> None:
+        # Asked of the clock, not of the store: a store that hangs must not keep a capture going that may be replaced.
+        self._lease.check()
+        super().check()
+
     def work(self) -> None:
-        renewed = time.monotonic()
         while not self.stopping.wait(self._every_s):
             try:
-                self._renew()
-                renewed = time.monotonic()
                 self._round()
             except Transient as error:
                 log.warning("the control store does not answer: %s", error, extra={"action": "control_retry"})
-                if time.monotonic() - renewed > self._lease.ttl_s:
-                    raise Fenced(f"the lease {self._lease.name} could not be renewed") from error
         self._finish()
-
-    def _renew(self) -> None:
-        if not self._store.leases.renew(self._lease):
-            raise Fenced(f"the lease {self._lease.name} was taken over")
 
     def _round(self) -> None:
         figures = self._figures

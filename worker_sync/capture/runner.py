@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -19,13 +17,13 @@ from worker_sync.capture.session import Ending
 from worker_sync.core.errors import Fenced, Halt, Permanent, State, Transient
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
-from worker_sync.store.leases import Lease
+from worker_sync.store.held import HeldLease
 from worker_sync.store.pipelines import Status
 
 log = logging.getLogger(__name__)
 
 #: Seconds between two attempts to get the lease, and to begin a session after trouble (doubling up to the last).
-STANDBY_S: Final = 1.0
+STANDBY_S: Final = 0.5
 FIRST_PAUSE_S: Final = 0.5
 LAST_PAUSE_S: Final = 15.0
 #: Seconds between two looks for something to run while everything is paused or halted.
@@ -89,13 +87,12 @@ class Capture:
         except Halt as halt:
             return self._halted(halt)
         finally:
-            self._release(lease)
+            lease.release()
 
-    def _wait_for_lease(self) -> Lease | None:
-        holder = f"{socket.gethostname()}:{os.getpid()}"
+    def _wait_for_lease(self) -> HeldLease | None:
         announced = False
         while not self._stop.is_set():
-            lease = self._store.leases.acquire(self._lease_name, holder, self._settings.capture.lease_s, self._at_least)
+            lease = HeldLease.acquire(self._store, self._lease_name, self._settings.capture.lease_s, self._at_least)
             if lease is not None:
                 return lease
             if not announced:
@@ -104,7 +101,7 @@ class Capture:
             self._stop.wait(STANDBY_S)
         return None
 
-    def _session(self, lease: Lease) -> bool:
+    def _session(self, lease: HeldLease) -> bool:
         with ExitStack() as stack:
             source = stack.enter_context(self._open_source())
             assembler = Assembler(self._settings, source, self._name, self._store, lease, self._publish, stack)
@@ -122,13 +119,12 @@ class Capture:
         database = self._settings.database(self._name)
         return open_source(database.name, database.url.reveal())
 
-    def _wait_for_work(self, assembler: Assembler, lease: Lease, built_for: object) -> bool:
+    def _wait_for_work(self, assembler: Assembler, lease: HeldLease, built_for: object) -> bool:
         """Nothing is to run: keep the lease until something is."""
         if not self._stay and not self._someone_paused():
             return False
         while assembler.wanted() == built_for and not self._stop.wait(IDLE_S):
-            if not self._store.leases.renew(lease):
-                raise Fenced(f"the lease {lease.name} was taken over")
+            lease.check()
         return True
 
     def _someone_paused(self) -> bool:
@@ -140,9 +136,3 @@ class Capture:
             self._store.pipelines.halt(pipeline.name, halt)
         log.error("%s halted: %s", self._name, halt, extra={"action": "source_halted", "state": halt.state})
         return self._stay
-
-    def _release(self, lease: Lease) -> None:
-        try:
-            self._store.leases.release(lease)
-        except Transient as error:
-            log.warning("the lease %s expires by itself: %s", lease.name, error, extra={"action": "lease_kept"})

@@ -131,7 +131,8 @@ class Session:
         finally:
             for helper in self._helpers():
                 helper.stop()
-            self._confirm_saved()
+            if self._housekeeper.leads:
+                self._confirm_saved()
 
     def _helpers(self) -> list[Background]:
         helpers: list[Background] = [self._publisher, self._housekeeper, self._absent, self._catalogue]

@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "pause": "signals:pause",
     "resume": "signals:resume",
     "resync": "signals:resync",
+    "schedule": "schedule:schedule",
     "completion": "completion:completion",
 }
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from beat_schedule import schedule
 from worker_sync.cli.options import as_json_option, configured, state
 from worker_sync.cli.output import print_json
+from worker_sync.core.errors import ConfigError
 from worker_sync.core.settings import json_schema
-from worker_sync.core.settings_file import SettingsError
+from worker_sync.core.settings_file import Problem, SettingsError
 
 
 @click.group()
@@ -24,10 +26,12 @@ def validate(ctx: click.Context, as_json: bool) -> int:
     path = state(ctx).config_path
     try:
         settings = state(ctx).settings()
-    except SettingsError as error:
+        schedule(settings)
+    except ConfigError as error:
         if not as_json:
             raise
-        problems = [{"path": problem.path, "what": problem.what} for problem in error.problems]
+        found = error.problems if isinstance(error, SettingsError) else [Problem("", error.detail)]
+        problems = [{"path": problem.path, "what": problem.what} for problem in found]
         print_json({"file": str(path), "ok": False, "problems": problems})
         return error.exit_code
     if as_json:

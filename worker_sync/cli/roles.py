@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from beat_schedule import schedule
 from worker_sync.cli.options import configured, state
 from worker_sync.cli.up import stopping_on_signals
 from worker_sync.composition.workspace import Workspace
@@ -68,8 +69,12 @@ def worker(ctx: click.Context, queues: str | None, name: str | None, grace: floa
 @configured
 @click.pass_context
 def beat(ctx: click.Context) -> int:
-    """Send the scheduled tasks until SIGTERM; the same as `celery -A tasks.app beat`. Run one of it."""
-    _begin(ctx).state_dir.mkdir(parents=True, exist_ok=True)
+    """Send the scheduled tasks until SIGTERM; the same as `celery -A tasks.app beat`.
+
+    Run one or more: one sends, the others stand by and replace it within seconds. Exit code 2 when the schedule is
+    wrong.
+    """
+    schedule(_begin(ctx))
     return _celery(ctx, ["--quiet", "beat", "--pidfile="])
 
 

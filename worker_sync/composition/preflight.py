@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Final
 
 from connectors.base import Finding
 from worker_sync.composition.workspace import Workspace
+from worker_sync.core.clock import skew
 from worker_sync.core.errors import Transient
 from worker_sync.core.secrets import redact
 from worker_sync.core.settings import Pipeline
@@ -27,8 +29,10 @@ class Checked:
 
 
 def preflight(space: Workspace, pipelines: Sequence[Pipeline]) -> list[Checked]:
-    """All findings about the sources and targets of these pipelines; a server that can't be reached is a finding."""
-    found = []
+    """All findings about the sources and targets of these pipelines and about the clocks of all, the control store's
+    too; a server that can't be reached is a finding."""
+    limit = space.settings.clock_skew_s
+    found = [Checked("control", "control store", _ask(lambda: [clock(space.store.now, limit)]))]
     for name in dict.fromkeys(pipeline.source for pipeline in pipelines):
         found.append(Checked(name, "source", _ask(partial(_source_findings, space, name))))
     for pipeline in pipelines:
@@ -45,11 +49,22 @@ def _ask(findings: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:
 
 
 def _source_findings(space: Workspace, name: str) -> Sequence[Finding]:
-    return space.source(name).preflight(space.source_tables(name))
+    source = space.source(name)
+    found = source.preflight(space.source_tables(name))
+    return [*found, clock(source.now, space.settings.clock_skew_s)]
 
 
 def _sink_findings(space: Workspace, pipeline: Pipeline) -> Sequence[Finding]:
-    return space.sink(pipeline.target).preflight([route.target for route in space.routes(pipeline)])
+    sink = space.sink(pipeline.target)
+    found = sink.preflight([route.target for route in space.routes(pipeline)])
+    return [*found, clock(sink.now, space.settings.clock_skew_s)]
+
+
+def clock(ask: Callable[[], datetime], limit_s: float) -> Finding:
+    """Whether the clock of who is asked agrees with this machine's. Lag is measured across clocks."""
+    found = skew(ask)
+    fix = "let all machines follow the same time servers (chrony, systemd-timesyncd), or raise clock_skew_s"
+    return Finding("clock", not found.exceeds(limit_s), str(found), fix)
 
 
 def exit_code(checked: Sequence[Checked]) -> int:

@@ -44,6 +44,13 @@ METRICS: Final = (
     Metric("health_ok", "gauge", "1 or 0", ("subject",), "Whether the last health check succeeded"),
     Metric("health_latency_ms", "gauge", "milliseconds", ("subject",), "How long the last health check took"),
     Metric("health_age_seconds", "gauge", "seconds", ("subject",), "Time since the last health check"),
+    Metric(
+        "clock_skew_seconds",
+        "gauge",
+        "seconds",
+        ("subject",),
+        "How far a system's clock was ahead of the worker's at the last health check",
+    ),
     Metric("scrape_errors_total", "counter", "errors", ("subject",), "Sources of metrics that could not be read"),
 )
 

@@ -23,11 +23,20 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from worker_sync.core.blocks import Block, Int, Seconds
+from worker_sync.core.crontab import BadCrontab, Crontab, UnknownTimeZone, time_zone, zone_names
 from worker_sync.core.errors import ConfigError
 from worker_sync.core.schema import TableSchema
 from worker_sync.core.secrets import Url
 from worker_sync.core.selection import Selected, select
-from worker_sync.core.settings_file import Problem, SettingsError, complain, prepare, problems_of, read_yaml
+from worker_sync.core.settings_file import (
+    Problem,
+    SettingsError,
+    complain,
+    prepare,
+    problems_of,
+    read_yaml,
+    suggestion,
+)
 from worker_sync.core.table_rules import TableRule, contradictions
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -52,6 +61,26 @@ def _broker_url(url: Url) -> Url:
             "write redis://...",
         )
     raise PydanticCustomError("broker", "no such broker; write redis://... or rediss://...")
+
+
+def _crontab(text: str) -> str:
+    try:
+        Crontab.parse(text)
+    except BadCrontab as error:
+        raise PydanticCustomError("crontab", "{reason}", {"reason": str(error)}) from None
+    return text
+
+
+def _time_zone(name: str) -> str:
+    try:
+        time_zone(name)
+    except UnknownTimeZone:
+        reason = f"no time zone {name!r}{suggestion(name, zone_names())}"
+        raise PydanticCustomError("timezone", "{reason}", {"reason": reason}) from None
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_time_zone)]
 
 
 class Database(Block):
@@ -96,7 +125,7 @@ class Capture(Block):
     resend_after_s: Annotated[Seconds, Field(gt=0)] = 2.0
     snapshot_rows: Annotated[Int, Field(ge=1)] = 5000
     confirm_every_s: Annotated[Seconds, Field(gt=0)] = 0.5
-    lease_s: Annotated[Seconds, Field(ge=1)] = 10
+    lease_s: Annotated[Seconds, Field(ge=1)] = 4
 
     @model_validator(mode="after")
     def _window_holds_a_batch(self) -> Capture:
@@ -169,21 +198,26 @@ class Heartbeat(Block):
 
 
 class Schedule(Block):
-    """Changes of one entry of the schedule."""
+    """Changes of one entry of the schedule: when it runs (`crontab`: minute, hour, day of month, month, day of week),
+    in which time zone (by default that of the whole file), and whether at all."""
 
-    every_s: Annotated[Seconds, Field(gt=0)] | None = None
-    crontab: Annotated[str, StringConstraints(pattern=r"^\S+( \S+){4}$")] | None = None
+    every_s: Annotated[Seconds, Field(ge=0.1)] | None = None
+    crontab: Annotated[str, AfterValidator(_crontab)] | None = None
+    timezone: TimeZone | None = None
     enabled: bool = True
 
     @model_validator(mode="after")
     def _one_time(self) -> Schedule:
         if self.every_s is not None and self.crontab is not None:
             raise PydanticCustomError("schedule", "every_s and crontab exclude each other")
+        if self.every_s is not None and self.timezone is not None:
+            raise PydanticCustomError("schedule", "every_s knows no time zone; remove timezone")
         return self
 
 
 class Settings(Block):
-    """Everything that the configuration says. `control` and `broker` None: embedded servers under `state_dir`."""
+    """Everything that the configuration says. `control` and `broker` None: embedded servers under `state_dir`.
+    `timezone`: of crontabs; `clock_skew_s`: difference of clocks that is warned of."""
 
     control: Annotated[Url, AfterValidator(_control_url)] | None = None
     broker: Annotated[Url, AfterValidator(_broker_url)] | None = None
@@ -197,7 +231,9 @@ class Settings(Block):
     log: Log = Log()
     heartbeat: Heartbeat = Heartbeat()
     dead_letters: DeadLetters = DeadLetters()
+    timezone: TimeZone = "UTC"
     schedules: dict[str, Schedule] = Field(default_factory=dict)
+    clock_skew_s: Annotated[Seconds, Field(gt=0)] = 2.0
 
     @model_validator(mode="after")
     def _name_entries(self) -> Settings:

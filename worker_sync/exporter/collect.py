@@ -124,6 +124,7 @@ class Collector(PrometheusCollector):
             families.put("health_ok", None if health.ok is None else float(health.ok), subject=health.subject)
             families.put("health_latency_ms", health.latency_ms, subject=health.subject)
             families.put("health_age_seconds", health.age_s, subject=health.subject)
+            families.put("clock_skew_seconds", health.skew_s, subject=health.subject)
 
     def _from_report(self, families: Families, report: Report, heartbeat: Heartbeat | None) -> None:
         source, said = report.subject, report.status

@@ -125,13 +125,14 @@ DELETE FROM worker_sync_control.reports
 WHERE updated_at < clock_timestamp() - make_interval(secs => %(older_than_s)s) RETURNING process;
 
 -- put_health: Replace the latest result of a health check.
-INSERT INTO worker_sync_control.health (subject, ok, detail, latency_ms)
-VALUES (%(subject)s, %(ok)s, %(detail)s, %(latency_ms)s)
+INSERT INTO worker_sync_control.health (subject, ok, detail, latency_ms, skew_s)
+VALUES (%(subject)s, %(ok)s, %(detail)s, %(latency_ms)s, %(skew_s)s)
 ON CONFLICT (subject) DO UPDATE
-SET ok = excluded.ok, detail = excluded.detail, latency_ms = excluded.latency_ms, checked_at = clock_timestamp();
+SET ok = excluded.ok, detail = excluded.detail, latency_ms = excluded.latency_ms, checked_at = clock_timestamp(),
+    skew_s = excluded.skew_s;
 
 -- all_health: The latest result of every health check.
-SELECT subject, ok, detail, latency_ms, extract(epoch FROM clock_timestamp() - checked_at)::float8 AS age_s
+SELECT subject, ok, detail, latency_ms, skew_s, extract(epoch FROM clock_timestamp() - checked_at)::float8 AS age_s
 FROM worker_sync_control.health ORDER BY subject;
 
 -- put_heartbeat: A heartbeat was written into a source.
@@ -144,6 +145,9 @@ FROM worker_sync_control.heartbeats ORDER BY source;
 
 -- ping: Does it answer.
 SELECT 1 AS answer;
+
+-- now: The store's clock.
+SELECT clock_timestamp() AS now;
 
 -- lock_migrations: One migration at a time, until the transaction ends.
 SELECT pg_advisory_xact_lock(5711092041331);
@@ -228,3 +232,97 @@ DELETE FROM worker_sync_control.dead_letters WHERE id IN (
     ORDER BY id LIMIT %(limit)s
 )
 RETURNING id;
+
+-- register_entry: An entry has this rhythm; if it had another, no time before now was missed.
+INSERT INTO worker_sync_control.schedule_entries AS known (entry, rhythm)
+SELECT %(entry)s, %(rhythm)s FROM worker_sync_control.leases
+WHERE name = %(lease)s AND token = %(token)s AND holder IS NOT NULL AND expires_at > clock_timestamp()
+FOR SHARE
+ON CONFLICT (entry) DO UPDATE SET rhythm = excluded.rhythm, since = clock_timestamp()
+WHERE known.rhythm <> excluded.rhythm;
+
+-- forget_entries: Entries that the schedule has no more: when they come back, nothing was missed meanwhile.
+DELETE FROM worker_sync_control.schedule_entries WHERE NOT entry = ANY(%(entries)s::text[])
+    AND EXISTS (SELECT 1 FROM worker_sync_control.leases
+WHERE name = %(lease)s AND token = %(token)s AND holder IS NOT NULL AND expires_at > clock_timestamp()
+FOR SHARE);
+
+-- accounted: Up to which time nothing of each entry can have been missed.
+SELECT entry, greatest(since, (
+    SELECT run.scheduled_for FROM worker_sync_control.schedule_runs AS run
+    WHERE run.entry = known.entry AND NOT run.by_hand ORDER BY run.scheduled_for DESC LIMIT 1
+)) AS accounted
+FROM worker_sync_control.schedule_entries AS known;
+
+-- claim_run: The right to fire an entry for one time, given once and only to who holds the lease. What is still to be
+-- sent for an earlier time is skipped.
+WITH leader AS (
+    SELECT token FROM worker_sync_control.leases
+WHERE name = %(lease)s AND token = %(token)s AND holder IS NOT NULL AND expires_at > clock_timestamp()
+FOR SHARE
+), superseded AS (
+    UPDATE worker_sync_control.schedule_runs AS run SET status = 'skipped', error = 'a later time came before it was sent'
+    FROM leader
+    WHERE run.entry = %(entry)s AND run.status = 'claimed' AND NOT run.by_hand
+        AND run.scheduled_for < %(scheduled_for)s
+)
+INSERT INTO worker_sync_control.schedule_runs (entry, scheduled_for, task, status, token)
+SELECT %(entry)s, %(scheduled_for)s, %(task)s, 'claimed', token FROM leader
+ON CONFLICT (entry, scheduled_for) DO NOTHING
+RETURNING entry;
+
+-- claim_by_hand: A person wants an entry to run now, whoever leads. The beat takes over what was not sent.
+INSERT INTO worker_sync_control.schedule_runs (entry, scheduled_for, task, by_hand, status, token)
+VALUES (%(entry)s, clock_timestamp(), %(task)s, true, 'claimed', 0)
+RETURNING entry, scheduled_for, task, token;
+
+-- skip_runs: Times that passed while nobody fired.
+INSERT INTO worker_sync_control.schedule_runs (entry, scheduled_for, task, status, token, error)
+SELECT %(entry)s, missed, %(task)s, 'skipped', %(token)s, 'missed; a later time was caught up'
+FROM unnest(%(times)s::timestamptz[]) AS missed
+WHERE EXISTS (SELECT 1 FROM worker_sync_control.leases
+WHERE name = %(lease)s AND token = %(token)s AND holder IS NOT NULL AND expires_at > clock_timestamp()
+FOR SHARE)
+ON CONFLICT (entry, scheduled_for) DO NOTHING;
+
+-- take_claims: What others claimed and did not say to have sent is sent by who holds the lease now. A person's command
+-- gets a minute to do it itself.
+UPDATE worker_sync_control.schedule_runs SET token = %(token)s
+WHERE status = 'claimed' AND token <> %(token)s
+    AND (NOT by_hand OR claimed_at < clock_timestamp() - interval '1 minute')
+    AND EXISTS (SELECT 1 FROM worker_sync_control.leases
+WHERE name = %(lease)s AND token = %(token)s AND holder IS NOT NULL AND expires_at > clock_timestamp()
+FOR SHARE)
+RETURNING entry;
+
+-- claimed_runs: What is to be sent, oldest first.
+SELECT entry, scheduled_for, task, token FROM worker_sync_control.schedule_runs
+WHERE status = 'claimed' AND token = %(token)s ORDER BY scheduled_for, entry;
+
+-- run_published: The broker has it. A worker may have been quicker.
+UPDATE worker_sync_control.schedule_runs
+SET published_at = clock_timestamp(), status = CASE status WHEN 'claimed' THEN 'published' ELSE status END
+WHERE entry = %(entry)s AND scheduled_for = %(scheduled_for)s AND token = %(token)s;
+
+-- end_run: What came of a run; the first word stands.
+UPDATE worker_sync_control.schedule_runs
+SET status = %(status)s, error = %(error)s, finished_at = clock_timestamp()
+WHERE entry = %(entry)s AND scheduled_for = %(scheduled_for)s AND token = %(token)s AND status IN ('claimed', 'published');
+
+-- get_run: One run.
+SELECT entry, scheduled_for, task, by_hand, status, token, published_at, finished_at, error
+FROM worker_sync_control.schedule_runs WHERE entry = %(entry)s AND scheduled_for = %(scheduled_for)s;
+
+-- runs_of: The runs of an entry, newest first.
+SELECT entry, scheduled_for, task, by_hand, status, token, published_at, finished_at, error
+FROM worker_sync_control.schedule_runs WHERE entry = %(entry)s ORDER BY scheduled_for DESC LIMIT %(limit)s;
+
+-- purge_runs: Remove what is too old or too much. The newest of an entry stays: it says what was not missed.
+DELETE FROM worker_sync_control.schedule_runs AS run USING (
+    SELECT entry, scheduled_for, row_number() OVER (PARTITION BY entry, by_hand ORDER BY scheduled_for DESC) AS place
+    FROM worker_sync_control.schedule_runs
+) AS placed
+WHERE run.entry = placed.entry AND run.scheduled_for = placed.scheduled_for AND run.status <> 'claimed'
+    AND placed.place > 1
+    AND (placed.place > %(most)s OR run.scheduled_for < clock_timestamp() - make_interval(secs => %(older_than_s)s))
+RETURNING run.entry;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +16,7 @@ from worker_sync.store.leases import Leases
 from worker_sync.store.migrate import Migration, migrate, pending
 from worker_sync.store.pipelines import States
 from worker_sync.store.reports import Reports
+from worker_sync.store.schedule import ScheduleRuns
 from worker_sync.store.signals import Signals
 from worker_sync.store.versions import TableVersions
 
@@ -27,7 +29,8 @@ class ControlStore:
     """
 
     def __init__(self, url: Url | str) -> None:
-        self._connection = Connection(url if isinstance(url, Url) else Url(url))
+        self._url = url if isinstance(url, Url) else Url(url)
+        self._connection = Connection(self._url)
         self.leases = Leases(self._connection)
         self.pipelines = States(self._connection, "pipeline")
         self.sources = States(self._connection, "source")
@@ -38,6 +41,11 @@ class ControlStore:
         self.versions = TableVersions(self._connection)
         self.heartbeats = Heartbeats(self._connection)
         self.dead_letters = DeadLetters(self._connection)
+        self.schedule = ScheduleRuns(self._connection)
+
+    def another(self) -> ControlStore:
+        """The same store over a connection of its own: a statement that takes long on this one doesn't hold it up."""
+        return ControlStore(self._url)
 
     def migrate(self) -> list[Migration]:
         """Bring the tables to this version; returns what was applied."""
@@ -50,6 +58,13 @@ class ControlStore:
     def ping(self) -> None:
         """Ask the server for an answer."""
         self._connection.run("ping")
+
+    def now(self) -> datetime:
+        """The server's clock."""
+        row = self._connection.one("now")
+        assert row is not None
+        now: datetime = row["now"]
+        return now.astimezone(UTC)
 
     def close(self) -> None:
         self._connection.close()
