@@ -9,6 +9,8 @@ from typing import Any, Final
 from celery import signals
 from celery.beat import PersistentScheduler
 
+from worker_sync.core.alive import Alive
+
 NAME: Final = f"{__name__}:Scheduler"
 
 
@@ -19,12 +21,19 @@ class Scheduler(PersistentScheduler):
     whatever the half-closed socket raises. Here a publish that has begun ends first: it takes seconds at most.
     """
 
+    #: Signs of life, if this process gives any.
+    alive: Alive | None = None
     _publishing = False
     _asked_to_end = False
 
     def setup_schedule(self) -> None:
         Path(self.app.conf.beat_schedule_filename).parent.mkdir(parents=True, exist_ok=True)
         super().setup_schedule()
+
+    def tick(self, *args: Any, **kwargs: Any) -> Any:
+        if self.alive is not None:
+            self.alive.say()
+        return super().tick(*args, **kwargs)
 
     def apply_async(self, *args: Any, **kwargs: Any) -> Any:
         self._publishing = True
@@ -47,5 +56,6 @@ def _end_in_peace(sender: Any, **_: Any) -> None:
     """Celery sends this once its own handlers are in place."""
     scheduler = sender.scheduler
     if isinstance(scheduler, Scheduler):
+        scheduler.alive = Alive("beat")
         signal.signal(signal.SIGTERM, scheduler.end)
         signal.signal(signal.SIGINT, scheduler.end)

@@ -8,7 +8,7 @@ from typing import Final
 from tasks.app import app
 from tasks.base import DisposedTask
 from tasks.resources import resources
-from tasks.retry import NEVER
+from tasks.retry import SCHEDULED
 from worker_sync.core.log import event
 
 log = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 REPORTS_KEPT_S: Final = 24 * 3600.0
 
 
-@app.task(name="cleanup.reports", base=DisposedTask, policy=NEVER)
+@app.task(name="cleanup.reports", base=DisposedTask, policy=SCHEDULED)
 def reports() -> None:
     """Remove the reports of processes that have been silent for a day."""
     removed = resources().control().reports.forget(REPORTS_KEPT_S)

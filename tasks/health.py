@@ -32,7 +32,7 @@ class Answer:
     latency_ms: float | None
 
 
-@app.task(name="health.check", base=DisposedTask, policy=NEVER)
+@app.task(name="health.check", base=DisposedTask, policy=NEVER, parked=False)
 def check() -> None:
     """Ask every database, the control store and the broker for an answer and record the results. Raises nothing for a
     system that doesn't answer: that is a result."""

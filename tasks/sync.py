@@ -31,7 +31,7 @@ from worker_sync.store.signals import SignalKind
 log = logging.getLogger(__name__)
 
 
-@app.task(name="sync.apply", base=DisposedTask, policy=TRANSIENT, about_pipeline=True, typing=False)
+@app.task(name="sync.apply", base=DisposedTask, policy=TRANSIENT, about_pipeline=True, parked=False, typing=False)
 def apply(pipeline: str, shard: int, after: str, upto: str, batch: bytes) -> None:
     """Apply one batch to the pipeline's target by the apply rule.
 
@@ -53,11 +53,8 @@ def apply_batch(work: Resources, pipeline: str, data: bytes) -> str:
     batch = decode(data)
     if batch.pipeline != pipeline:
         raise UndecodableBatch(f"it is of {batch.pipeline!r}, the message says {pipeline!r}")
-    try:
-        return work.sink(target).apply(batch)
-    except Exception:
-        work.drop_sink(target)
-        raise
+    with work.using(target) as sink:
+        return sink.apply(batch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +121,7 @@ def _signal(kind: SignalKind, pipeline: str, table: str | None) -> int:
     return number
 
 
-@app.task(name="sync.heartbeat", base=DisposedTask, policy=NEVER)
+@app.task(name="sync.heartbeat", base=DisposedTask, policy=NEVER, parked=False)
 def heartbeat() -> None:
     """Write a message into the log of every source and record its position. A source that can't be reached is logged
     and doesn't keep the others from theirs."""
@@ -132,6 +129,8 @@ def heartbeat() -> None:
     for name in work.settings.sources:
         try:
             content = json.dumps({"sent_at": time.time()}).encode()
-            work.control().heartbeats.sent(name, work.source(name).emit(markers.HEARTBEAT, content))
+            with work.breakers.of(f"database:{name}").calling():
+                position = work.source(name).emit(markers.HEARTBEAT, content)
+            work.control().heartbeats.sent(name, position)
         except Transient as error:
             log.warning("no heartbeat for %s: %s", name, error, extra=event("heartbeat-failed", source=name))

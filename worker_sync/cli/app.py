@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "beat": "roles:beat",
     "exporter": "roles:exporter",
     "flower": "roles:flower",
+    "probe": "probe:probe",
     "init": "init:init",
     "check": "check:check",
     "config": "config:config",
@@ -29,6 +30,7 @@ COMMANDS: Final = {
     "pause": "signals:pause",
     "resume": "signals:resume",
     "resync": "signals:resync",
+    "dead-letters": "dead_letters:dead_letters",
     "completion": "completion:completion",
 }
 
