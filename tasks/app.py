@@ -13,8 +13,14 @@ from tasks.configuration import settings
 from worker_sync.core import log
 
 redis_transport.install()
-app = Celery("worker-sync", set_as_current=False, include=["tasks.sync", "tasks.health", "tasks.cleanup"])
+app = Celery(
+    "worker-sync",
+    set_as_current=False,
+    include=["tasks.sync", "tasks.health", "tasks.cleanup", "tasks.dead_letters"],
+)
 app.add_defaults(lambda: celery_settings(settings()))
+# By name: only a worker needs them.
+app.steps["worker"].update(("tasks.liveness:Signs", "tasks.handing_back:HandBack"))
 
 
 @setup_logging.connect

@@ -5,26 +5,33 @@ error                 consequence
 ====================  ====================================================================================
 Shutdown              the message goes back to its queue
 Fenced                acknowledged: a newer process does this work
-Transient             tried again by the task's policy, then dropped with a warning
-everything else       the pipeline is halted in a named state in the control store, then acknowledged;
-                      a task that is about no pipeline logs the error
+Transient             tried again by the task's policy; given up, it is final
+everything else       final: it would fail again
 ====================  ====================================================================================
+
+What is final of a task that is about a pipeline: given up, it is dropped with a warning, because its capture sends the
+batch again; everything else halts the pipeline in a named state in the control store. What is final of any other task
+is parked as a dead letter, or only logged where the task says `parked=False`. All of that happens before the
+acknowledgement. While the control store can't take it, the message goes round and nothing is dropped.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
 from kombu.exceptions import OperationalError
 
+from tasks.breakers import NotNow
+from tasks.letters import Failed, queue_of, task_letter
 from tasks.resources import resources
-from tasks.retry import EARLY, NEVER, Policy
+from tasks.retry import EARLY, NEVER, PARKING, Policy
 from tasks.scheduled import claim_of, describe, may_run, record
 from worker_sync.core.errors import (
     ConfigError,
@@ -95,16 +102,24 @@ _STATES = {
 }
 
 
+#: Headers of ours that travel with a message from try to try, because a retry is a new message.
+FIRST_TRIED_AT: Final = "first_tried_at"
+FAILED_TRIES: Final = "failed_tries"
+PUBLISHED_AT: Final = "published_at"
+
+
 class DisposedTask(AnyTask):
-    """A task whose errors are sorted by disposition."""
+    """A task whose errors are sorted by disposition. Every task says its `policy`."""
 
     abstract = True
     #: The policy counts. Celery's own limit (3) would win over `retry(max_retries=None)`, which means "the task's".
     max_retries = None
-    #: How often a transient failure is tried again.
+    #: How often, and for how long, a transient failure is tried again.
     policy: Policy = NEVER
     #: Whether the first argument is a pipeline's name.
     about_pipeline = False
+    #: Whether a final failure becomes a dead letter. Not for what is sent again anyway, every few seconds.
+    parked = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         run = claim_of(self.request)
@@ -115,7 +130,7 @@ class DisposedTask(AnyTask):
         except (Retry, Ignore, Reject):
             raise  # Celery's own control flow
         except Exception as error:  # noqa: BLE001 - the one place where nothing may slip through
-            self._dispose(error, self._pipeline(args, kwargs))
+            self._dispose(error, self._pipeline(args, kwargs), args, kwargs)
             # Neither tried again nor handed back. Who was fenced is not the one who says what came of it.
             if not isinstance(error, Fenced):
                 record(run, describe(error))
@@ -123,51 +138,99 @@ class DisposedTask(AnyTask):
         record(run)
         return result
 
-    def _dispose(self, error: Exception, pipeline: str | None) -> None:
+    def _dispose(self, error: Exception, pipeline: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         action = disposition(error)
-        if action is Disposition.HALT:
-            unsaved = self._halt(error, pipeline)
-            if unsaved is None:
-                return
-            error, action = unsaved, Disposition.RETRY
         if action is Disposition.REQUEUE:
             raise Reject(str(error), requeue=True)
         if action is Disposition.DROP:
             log.info("%s: %s", self.name, error, extra=event("fenced", task=self.name, pipeline=pipeline))
             return
-        self._retry(error, pipeline)
-
-    def _halt(self, error: Exception, pipeline: str | None) -> Exception | None:
-        """Record the halt; returns the error that kept it from being recorded."""
-        if pipeline is None or pipeline not in resources().settings.pipelines:
-            log.error("%s: %s", self.name, error, exc_info=error, extra=event("task-failed", task=self.name))
-            return None
-        halt = halt_of(error, pipeline)
+        if action is Disposition.RETRY:
+            self._retry(error, pipeline)  # raises, unless it is given up
         try:
-            resources().control().pipelines.halt(pipeline, halt)
+            self._finally(error, action, pipeline, args, kwargs)
         except (Transient, NotInitialized) as unsaved:
-            return unsaved
+            # Dropping it now would lose it.
+            self._again(unsaved, PARKING.delay_s(self.request.retries) or PARKING.cap_s, pipeline)
+
+    def _finally(
+        self,
+        error: Exception,
+        action: Disposition,
+        pipeline: str | None,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> None:
+        if action is Disposition.RETRY:
+            fields = {"task": self.name, "pipeline": pipeline, "retries": self._failed_tries()}
+            log.warning("%s given up: %s", self.name, error, extra=event("given-up", **fields))
+        elif pipeline is not None and pipeline in resources().settings.pipelines:
+            self._halt(error, pipeline)
+            return
+        else:
+            log.error("%s: %s", self.name, error, exc_info=error, extra=event("task-failed", task=self.name))
+        if self.parked:
+            self._park(error, args, kwargs)
+
+    def _halt(self, error: Exception, pipeline: str) -> None:
+        halt = halt_of(error, pipeline)
+        resources().control().pipelines.halt(pipeline, halt)
         trace = error if halt.state == State.UNEXPECTED_ERROR else None
         extra = event("halted", pipeline=pipeline, state=str(halt.state), recovery=halt.recovery)
         log.error("%s halted: %s", pipeline, halt, exc_info=trace, extra=extra)
-        return None
+
+    def _park(self, error: Exception, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        request = self.request
+        letter = task_letter(
+            Failed(str(self.name), request.id or "", queue_of(self.name), args, kwargs),
+            error,
+            attempts=self._failed_tries() + 1,
+            trace=request.root_id or request.id or "",
+            secrets=resources().settings.secrets(),
+        )
+        resources().control().dead_letters.park([letter])
+        log.error("%s is parked: %s", self.name, letter.error, extra=event("parked", task=self.name, id=request.id))
 
     def _retry(self, error: Exception, pipeline: str | None) -> None:
-        retries = self.request.retries
-        delay = (EARLY if isinstance(error, Early) else self.policy).delay_s(retries)
-        fields = {"task": self.name, "pipeline": pipeline, "retries": retries}
-        if delay is None:
-            log.warning("%s given up: %s", self.name, error, extra=event("given-up", **fields))
+        """Come back later, which raises; returns when the policy allows no further try."""
+        if isinstance(error, NotNow):
+            # Nothing was tried, so only the time counts.
+            delay = self.policy.within(error.retry_after_s or 0.0, self._elapsed_s())
+            if delay is not None:
+                self._again(error, delay, pipeline)
             return
-        # Being early is everyday life with several workers.
-        level = logging.DEBUG if isinstance(error, Early) else logging.WARNING
-        log.log(level, "%s in %.2f s again: %s", self.name, delay, error, extra=event("retry", **fields))
-        self._again(delay)
+        policy = EARLY if isinstance(error, Early) else self.policy
+        delay = policy.delay_s(self._failed_tries(), elapsed_s=self._elapsed_s())
+        hint = error.retry_after_s if isinstance(error, Transient) else None
+        if delay is not None:
+            self._again(error, delay if hint is None else min(delay, hint), pipeline, failed=1)
 
-    def _again(self, delay: float) -> NoReturn:
+    def _again(self, error: Exception, delay: float, pipeline: str | None, failed: int = 0) -> NoReturn:
+        # Being early, or behind an open breaker, is everyday life.
+        level = logging.DEBUG if isinstance(error, Early | NotNow) else logging.WARNING
+        fields = {"task": self.name, "pipeline": pipeline, "retries": self.request.retries}
+        log.log(level, "%s in %.2f s again: %s", self.name, delay, error, extra=event("retry", **fields))
+        now = time.time()
+        headers: dict[str, Any] = {
+            PUBLISHED_AT: self.request.get(PUBLISHED_AT) or now,
+            FIRST_TRIED_AT: self._first_tried_at(now),
+            FAILED_TRIES: self._failed_tries() + failed,
+        }
         # Without these Celery would make its own from the arguments, payload included.
         shown: dict[str, Any] = {name: self.request.get(name) or "" for name in ("argsrepr", "kwargsrepr")}
-        raise self.retry(countdown=delay, throw=False, **shown)
+        raise self.retry(countdown=delay, throw=False, headers=headers, **shown)
+
+    def _failed_tries(self) -> int:
+        """Tries before this one that failed."""
+        return int(self.request.get(FAILED_TRIES) or 0)
+
+    def _first_tried_at(self, now: float) -> float:
+        return float(self.request.get(FIRST_TRIED_AT) or now)
+
+    def _elapsed_s(self) -> float:
+        """Seconds since the first try; clocks that disagree don't make it negative."""
+        now = time.time()
+        return max(0.0, now - self._first_tried_at(now))
 
     def _pipeline(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
         if not self.about_pipeline:

@@ -16,6 +16,7 @@ from tasks.configuration import control_url, settings
 from tasks.firing import Firing
 from tasks.queues import BY_TASK
 from tasks.scheduled import send
+from worker_sync.core.alive import Alive
 from worker_sync.core.errors import ConfigError
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
@@ -35,6 +36,8 @@ class Scheduler(CeleryScheduler):
     whatever the half-closed socket raises. Here what has begun ends first: it takes seconds at most.
     """
 
+    #: Signs of life, if this process gives any.
+    alive: Alive | None = None
     _busy = False
     _asked_to_end = False
 
@@ -51,6 +54,8 @@ class Scheduler(CeleryScheduler):
 
     def tick(self, *_: Any, **__: Any) -> float:
         """Do what is due; returns the seconds until the next time."""
+        if self.alive is not None:
+            self.alive.say()
         self._busy = True
         try:
             return self.firing.step()
@@ -78,5 +83,6 @@ def _end_in_peace(sender: Any, **_: Any) -> None:
     """Celery sends this once its own handlers are in place."""
     scheduler = sender.scheduler
     if isinstance(scheduler, Scheduler):
+        scheduler.alive = Alive("beat")
         signal.signal(signal.SIGTERM, scheduler.end)
         signal.signal(signal.SIGINT, scheduler.end)

@@ -16,12 +16,17 @@ VISIBILITY_S: Final = 3600
 #: Longer than the broker's blocking reads (1 s), short enough to notice a host that vanished.
 SOCKET_TIMEOUT_S: Final = 15
 
+#: Gives signs of life; by name, because only a worker needs it.
+CONSUMER: Final = "tasks.liveness:Consumer"
+#: Seconds before its time limit at which a task is interrupted, if it can be.
+SOFTER_S: Final = 10
+
 RELIABLE: Final = {
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
     "worker_prefetch_multiplier": 1,
-    # SIGTERM lets the running task end and hands back the others. Celery's soft shutdown would not do for the solo
-    # pool: its signal handler waits inside of the very task that it waits for, and then breaks it.
+    # SIGTERM lets running tasks end; `tasks.handing_back` bounds that. Celery's soft shutdown would not do: its signal
+    # handler waits inside of the very task of a solo pool, always to the end, and threads can't be ended at all.
     "worker_soft_shutdown_timeout": 0,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "broker_connection_retry": True,
@@ -66,7 +71,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_default_routing_key": "default",
         "task_create_missing_queues": False,
         "task_routes": {task: {"queue": row.name} for task, row in BY_TASK.items()},
-        "task_annotations": {task: {"time_limit": row.time_limit_s} for task, row in BY_TASK.items()},
+        "task_annotations": {task: _limits(row.time_limit_s) for task, row in BY_TASK.items()},
+        "worker_consumer": CONSUMER,
         "worker_pool": settings.worker.pool,
         "worker_concurrency": settings.worker.concurrency,
         "timezone": "UTC",
@@ -74,3 +80,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # It reads the schedule by itself. By name: a worker needs nothing of it.
         "beat_scheduler": "tasks.beat:Scheduler",
     }
+
+
+def _limits(seconds: int) -> dict[str, int]:
+    """The softer limit raises an error in the task, which is retried; the hard one ends its process."""
+    return {"time_limit": seconds, "soft_time_limit": seconds - SOFTER_S}

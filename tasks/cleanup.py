@@ -9,7 +9,7 @@ from tasks.app import app
 from tasks.base import DisposedTask
 from tasks.exclusive import exclusive
 from tasks.resources import resources
-from tasks.retry import NEVER
+from tasks.retry import SCHEDULED
 from worker_sync.core.log import event
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ RUNS_KEPT_S: Final = 30 * 24 * 3600.0
 RUNS_KEPT: Final = 1000
 
 
-@app.task(name="cleanup.reports", base=DisposedTask, policy=NEVER)
+@app.task(name="cleanup.reports", base=DisposedTask, policy=SCHEDULED)
 def reports() -> None:
     """Remove the reports of processes that have been silent for a day."""
     with exclusive("cleanup.reports"):

@@ -36,7 +36,7 @@ class Answer:
     skew: Skew | None = None
 
 
-@app.task(name="health.check", base=DisposedTask, policy=NEVER)
+@app.task(name="health.check", base=DisposedTask, policy=NEVER, parked=False)
 def check() -> None:
     """Ask every database, the control store and the broker for an answer and record the results. Raises nothing for a
     system that doesn't answer: that is a result."""

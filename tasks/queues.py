@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from worker_sync.core.errors import ConfigError
+from worker_sync.core.settings import Settings
+
+PoolName = Literal["solo", "prefork", "threads"]
 
 
 @dataclass(frozen=True, slots=True)
 class QueueRow:
-    """One queue. `time_limit_s`: a prefork worker ends a task that takes longer; solo and thread pools can't."""
+    """One queue. `time_limit_s`: a prefork worker ends a task that takes longer; solo and thread pools can't.
+
+    `concurrency`: tasks at a time of one worker. `max_memory_mb` and `max_tasks`: a prefork worker replaces a process
+    after the task with which it has reached them.
+    """
 
     name: str
     tasks: tuple[str, ...]
-    pool: Literal["solo", "prefork", "threads"]
+    pool: PoolName
     time_limit_s: int
+    concurrency: int = 1
+    max_memory_mb: int | None = None
+    max_tasks: int | None = None
 
 
 QUEUES: Final = (
     # One task at a time per worker: a shard's batches stay in order, and the watermark's lock is never fought over.
     QueueRow("sync", ("sync.apply",), "solo", 900),
     QueueRow("audit", (), "solo", 900),
-    QueueRow("backup", (), "prefork", 3000),
-    QueueRow("archive", (), "prefork", 3000),
-    QueueRow("cleanup", ("cleanup.reports", "cleanup.schedule"), "solo", 900),
+    # Long work that needs much memory has a process of its own, which gives it back.
+    QueueRow("backup", (), "prefork", 3000, 1, max_memory_mb=1024, max_tasks=1),
+    QueueRow("archive", (), "prefork", 3000, 1, max_memory_mb=1024, max_tasks=10),
+    QueueRow("cleanup", ("cleanup.reports", "cleanup.schedule", "dead_letters.purge"), "solo", 900),
     QueueRow(
         "default",
         (
@@ -36,9 +50,51 @@ QUEUES: Final = (
         "solo",
         60,
     ),
-    QueueRow("dead_letter", (), "solo", 900),
+    QueueRow("dead_letter", ("dead_letters.discard", "dead_letters.replay"), "solo", 900),
 )
 
 BY_TASK: Final = {task: row for row in QUEUES for task in row.tasks}
 
 NAMES: Final = tuple(row.name for row in QUEUES)
+
+BY_NAME: Final = {row.name: row for row in QUEUES}
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """How one worker runs its tasks."""
+
+    pool: PoolName
+    concurrency: int
+    max_memory_mb: int | None = None
+    max_tasks: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.pool == "solo" and self.concurrency != 1:
+            raise ConfigError("the solo pool runs one task at a time; use pool: prefork or threads")
+        if self.pool != "prefork" and (self.max_memory_mb or self.max_tasks):
+            raise ConfigError(
+                f"max_memory_mb and max_tasks need processes to replace, which the {self.pool} pool doesn't have; "
+                "use pool: prefork, or leave them out"
+            )
+
+
+def pool_of(queue: str, settings: Settings) -> Pool:
+    """The pool of the workers of `queue`: the queue's own, with what `workers` changes."""
+    row, given = BY_NAME[queue], settings.workers.get(queue)  # type: ignore[call-overload]
+    if given is None:
+        return Pool(row.pool, row.concurrency, row.max_memory_mb, row.max_tasks)
+    more_than_solo = (given.concurrency or 1) > 1 or given.max_memory_mb or given.max_tasks
+    pool = given.pool or ("prefork" if row.pool == "solo" and more_than_solo else row.pool)
+    own = (row.concurrency, row.max_memory_mb, row.max_tasks) if pool == row.pool else (1, None, None)
+    return Pool(pool, given.concurrency or own[0], given.max_memory_mb or own[1], given.max_tasks or own[2])
+
+
+def pool_for(queues: Sequence[str] | None, settings: Settings) -> Pool:
+    """The pool of a worker of these queues: of one queue its own, of several (None: all) that of `worker`."""
+    unknown = [queue for queue in queues or () if queue not in BY_NAME]
+    if unknown:
+        raise ConfigError(f"no queue {unknown[0]!r} (known: {', '.join(NAMES)})")
+    if queues is not None and len(queues) == 1:
+        return pool_of(queues[0], settings)
+    return Pool(settings.worker.pool, settings.worker.concurrency)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery.signals import worker_process_shutdown, worker_shutdown
 
 from connectors.base import Sink, Source
 from connectors.registry import open_sink, open_source
+from tasks.breakers import Breakers
 from tasks.configuration import control_url, settings
+from tasks.reporter import Reporter
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
 
@@ -25,13 +28,37 @@ class Resources:
         self._sinks: dict[tuple[str, int], Sink] = {}
         self._sources: dict[str, Source] = {}
         self._control: ControlStore | None = None
+        self._reporter: Reporter | None = None
+        self.breakers = Breakers(settings.breaker)
 
     def control(self) -> ControlStore:
         """The control store."""
         with self._lock:
             if self._control is None:
-                self._control = ControlStore(control_url(self.settings))
+                self._control = ControlStore(control_url(self.settings), self.breakers.of("control").calling)
             return self._control
+
+    @contextmanager
+    def using(self, database: str) -> Iterator[Sink]:
+        """This thread's sink of the configured database, behind its breaker. Raises NotNow while that is open.
+
+        After an error the sink is closed: its connection is not to be trusted.
+        """
+        with self.breakers.of(f"database:{database}").calling():
+            try:
+                yield self.sink(database)
+            except Exception:
+                self.drop_sink(database)
+                raise
+        self.report()
+
+    def report(self) -> None:
+        """Have the breakers of this process reported to the control store from now on, without waiting for it."""
+        if self._reporter is None:
+            with self._lock:
+                if self._reporter is None:
+                    self._reporter = Reporter(self.breakers, self.control)
+                    self._reporter.start()
 
     def sink(self, database: str) -> Sink:
         """This thread's sink of the configured database."""
@@ -58,11 +85,13 @@ class Resources:
 
     def close(self) -> None:
         """Close everything that was opened."""
+        if self._reporter is not None:
+            self._reporter.stop()
         open_ones: list[Callable[[], None]] = [sink.close for sink in self._sinks.values()]
         open_ones += [source.close for source in self._sources.values()]
         if self._control is not None:
             open_ones.append(self._control.close)
-        self._sinks, self._sources, self._control = {}, {}, None
+        self._sinks, self._sources, self._control, self._reporter = {}, {}, None, None
         for close in open_ones:
             close()
 

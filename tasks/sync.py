@@ -32,7 +32,7 @@ from worker_sync.store.signals import SignalKind
 log = logging.getLogger(__name__)
 
 
-@app.task(name="sync.apply", base=DisposedTask, policy=TRANSIENT, about_pipeline=True, typing=False)
+@app.task(name="sync.apply", base=DisposedTask, policy=TRANSIENT, about_pipeline=True, parked=False, typing=False)
 def apply(pipeline: str, shard: int, after: str, upto: str, batch: bytes) -> None:
     """Apply one batch to the pipeline's target by the apply rule.
 
@@ -55,12 +55,9 @@ def apply_batch(work: Resources, pipeline: str, data: bytes) -> str:
     batch = decode(data)
     if batch.pipeline != pipeline:
         raise UndecodableBatch(f"it is of {batch.pipeline!r}, the message says {pipeline!r}")
-    try:
-        parker = Parker(work.sink(target), settings, work.settings.dead_letters, lambda: work.control().dead_letters)
+    with work.using(target) as sink:
+        parker = Parker(sink, settings, work.settings.dead_letters, lambda: work.control().dead_letters)
         return parker.apply(batch)
-    except Exception:
-        work.drop_sink(target)
-        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +124,7 @@ def _signal(kind: SignalKind, pipeline: str, table: str | None) -> int:
     return number
 
 
-@app.task(name="sync.heartbeat", base=DisposedTask, policy=NEVER)
+@app.task(name="sync.heartbeat", base=DisposedTask, policy=NEVER, parked=False)
 def heartbeat() -> None:
     """Write a message into the log of every source and record its position. A source that can't be reached is logged
     and doesn't keep the others from theirs."""
@@ -135,6 +132,8 @@ def heartbeat() -> None:
     for name in work.settings.sources:
         try:
             content = json.dumps({"sent_at": time.time()}).encode()
-            work.control().heartbeats.sent(name, work.source(name).emit(markers.HEARTBEAT, content))
+            with work.breakers.of(f"database:{name}").calling():
+                position = work.source(name).emit(markers.HEARTBEAT, content)
+            work.control().heartbeats.sent(name, position)
         except Transient as error:
             log.warning("no heartbeat for %s: %s", name, error, extra=event("heartbeat-failed", source=name))

@@ -1,5 +1,12 @@
 """Worker-Sync: everything that is neither an engine, nor a task, nor a schedule."""
 
-from importlib.metadata import version
+from __future__ import annotations
 
-__version__ = version("worker-sync")
+
+def __getattr__(name: str) -> str:
+    """`__version__`, looked up when asked for: the look-up costs more than a whole `worker-sync probe`."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("worker-sync")
+    raise AttributeError(name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from celery import Celery
@@ -15,8 +15,8 @@ from tasks import app as application
 from tasks.base import DisposedTask
 from tasks.celeryconfig import VISIBILITY_S, celery_settings
 from tasks.configuration import configure, forget
-from tasks.queues import BY_TASK, NAMES, QUEUES
-from worker_sync.core.settings import Settings, parse
+from tasks.queues import BY_TASK, NAMES, QUEUES, pool_of
+from worker_sync.core.settings import Queue, Settings, parse
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,53 @@ def test_a_task_is_in_one_queue_and_a_queue_stands_once() -> None:
 def test_every_schedule_entry_names_a_task(app: Celery) -> None:
     named = {entry.task for entries in CONCERNS for entry in entries.values()}
     assert named - set(own(app)) == set()
+
+
+def test_a_schedule_entry_that_the_configuration_changes_names_a_task(app: Celery) -> None:
+    beats = app.conf.beat_schedule
+    assert {entry["task"] for entry in beats.values()} - set(own(app)) == set()
+    assert {key for entry in beats.values() for key in entry} <= {"task", "schedule", "args", "kwargs", "options"}
+    known = {"expires", "queue", "priority", "countdown"}
+    assert {key for entry in beats.values() for key in entry.get("options", {})} - known == set()
+
+
+def test_every_task_declares_its_policy(app: Celery) -> None:
+    assert [name for name, task in own(app).items() if "policy" not in vars(type(task))] == []
+
+
+def test_only_what_is_sent_again_anyway_is_never_parked(app: Celery) -> None:
+    assert {name for name, task in own(app).items() if not task.parked} == {
+        "sync.apply",
+        "sync.heartbeat",
+        "health.check",
+    }
+
+
+def test_a_policy_is_bounded_in_tries_and_in_seconds(app: Celery) -> None:
+    policies = {name: task.policy for name, task in own(app).items()}
+    assert [name for name, policy in policies.items() if policy.attempts > 1000 or policy.budget_s > 86_400] == []
+    assert [name for name, policy in policies.items() if policy.attempts and not policy.jitter] == []
+
+
+def test_every_task_option_is_one_that_celery_or_the_base_knows(app: Celery) -> None:
+    """A decorator's keyword becomes an attribute of the task's class, whatever it is called."""
+    options = {(name, option) for name, task in own(app).items() for option in vars(type(task))}
+    known = set(dir(DisposedTask)) | {option for option, _ in DisposedTask.from_config}
+    # What the decorator adds by itself.
+    known |= {"_decorated", "_decorated_fun", "__wrapped__", "__header__"}
+    assert {(name, option) for name, option in options if option not in known} == set()
+
+
+def test_every_annotation_is_of_a_task_and_an_option(app: Celery) -> None:
+    annotations = app.conf.task_annotations
+    assert set(annotations) - set(own(app)) == set()
+    assert {option for values in annotations.values() for option in values} - set(dir(DisposedTask)) == set()
+
+
+def test_every_queue_has_a_pool_that_can_do_what_its_limits_say(settings: Settings) -> None:
+    assert set(get_args(Queue)) == set(NAMES)
+    for row in QUEUES:
+        pool_of(row.name, settings)  # raises for limits that the pool can't keep
 
 
 def test_no_task_may_run_for_so_long_that_redis_delivers_it_again(app: Celery) -> None:

@@ -59,7 +59,7 @@ RULE = "pipelines.shop-to-reporting.tables[1]"
 BAD = {
     "unknown key": (
         GOOD + "brokr: x\n",
-        ["brokr: unknown key 'brokr'; did you mean 'broker'?"],
+        ["brokr: unknown key 'brokr'; did you mean 'broker' or 'breaker'?"],
     ),
     "unknown key in a list": (
         GOOD.replace("exclude:", "exlude:"),

@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "beat": "roles:beat",
     "exporter": "roles:exporter",
     "flower": "roles:flower",
+    "probe": "probe:probe",
     "init": "init:init",
     "check": "check:check",
     "config": "config:config",
@@ -30,6 +31,7 @@ COMMANDS: Final = {
     "resume": "signals:resume",
     "resync": "signals:resync",
     "schedule": "schedule:schedule",
+    "dead-letters": "dead_letters:dead_letters",
     "completion": "completion:completion",
 }
 

@@ -14,6 +14,7 @@ from worker_sync.cli.options import configured, state
 from worker_sync.cli.up import stopping_on_signals
 from worker_sync.composition.workspace import Workspace
 from worker_sync.core import log
+from worker_sync.core.alive import Alive, Pulse
 from worker_sync.core.settings import Settings
 
 
@@ -37,9 +38,10 @@ def capture(ctx: click.Context, name: str) -> int:
 
     settings = _begin(ctx)
     settings.database(name)
-    stop = threading.Event()
-    with Workspace(settings) as space, stopping_on_signals(stop.set):
-        return run(space.settings, name, stop)
+    with Alive("capture", name) as alive, Workspace(settings) as space:
+        stop = Pulse(alive)
+        with stopping_on_signals(stop.set):
+            return run(space.settings, name, stop)
 
 
 @click.command(epilog="\b\nExamples:\n  worker-sync worker\n  worker-sync worker --queues sync,default")
@@ -49,9 +51,10 @@ def capture(ctx: click.Context, name: str) -> int:
 @click.option("--grace", type=click.FloatRange(min=0.1), help="Seconds from SIGTERM to the handing back (default: 10).")
 @click.pass_context
 def worker(ctx: click.Context, queues: str | None, name: str | None, grace: float | None) -> int:
-    """Work on the queues until SIGTERM; what is unfinished then is handed back.
+    """Work on the queues until SIGTERM; what is unfinished at the end of the grace is handed back.
 
-    The same as `celery -A tasks.app worker` with the pool of the configuration.
+    The same as `celery -A tasks.app worker` with the pool of the configuration: a worker of one queue has that queue's
+    (`workers`), one of several that of `worker`.
     """
     arguments = [
         "--quiet",
@@ -62,7 +65,22 @@ def worker(ctx: click.Context, queues: str | None, name: str | None, grace: floa
     ]
     if queues:
         arguments.append(f"--queues={queues}")
-    return _celery(ctx, arguments, {} if grace is None else {"worker_soft_shutdown_timeout": grace})
+    names = [name.strip() for name in queues.split(",")] if queues else None
+    return _celery(ctx, arguments, pool_options(names, state(ctx).settings()), grace)
+
+
+def pool_options(queues: Sequence[str] | None, settings: Settings) -> dict[str, Any]:
+    """The pool of a worker of these queues in Celery's words."""
+    from tasks.queues import pool_for
+
+    pool = pool_for(queues, settings)
+    return {
+        "worker_pool": pool.pool,
+        "worker_concurrency": pool.concurrency,
+        # In KiB.
+        "worker_max_memory_per_child": pool.max_memory_mb * 1024 if pool.max_memory_mb else None,
+        "worker_max_tasks_per_child": pool.max_tasks,
+    }
 
 
 @click.command(epilog="\b\nExamples:\n  worker-sync beat")
@@ -90,14 +108,21 @@ def flower(ctx: click.Context) -> int:
     return _celery(ctx, ["flower", f"--address={options.host}", f"--port={options.port}"])
 
 
-def _celery(ctx: click.Context, arguments: Sequence[str], conf: Mapping[str, Any] | None = None) -> int:
+def _celery(
+    ctx: click.Context,
+    arguments: Sequence[str],
+    conf: Mapping[str, Any] | None = None,
+    grace_s: float | None = None,
+) -> int:
     with Workspace(_begin(ctx)) as space:
         # Imported here: it tells Celery's process library, once, what SIGTERM means.
-        from tasks import configuration
+        from tasks import configuration, handing_back
         from tasks.app import app
 
         configuration.configure(space.settings)
         app.conf.update(conf or {})
+        if grace_s is not None:
+            handing_back.set_grace(grace_s)
         # Typed as if it returned nothing; it is the exit code, if the command says one.
         start: Callable[[list[str]], int | None] = app.start
         return start(list(arguments)) or 0
@@ -114,11 +139,12 @@ def exporter(ctx: click.Context) -> int:
 
     settings = _begin(ctx)
     stop = threading.Event()
-    with Workspace(settings) as space, stopping_on_signals(stop.set):
+    with Alive("exporter") as alive, Workspace(settings) as space, stopping_on_signals(stop.set):
         assert space.settings.broker is not None
         depths = QueueDepths(space.settings.broker.reveal(), NAMES)
         collector = Collector(space.settings, space.store, depths)
-        with MetricsServer(collector, settings.exporter.host, settings.exporter.port, space.store.ping) as server:
+        host, port = settings.exporter.host, settings.exporter.port
+        with MetricsServer(collector, host, port, space.store.ping, alive.say) as server:
             click.echo(f"serving {server.url}/metrics", err=True)
             stop.wait()
         depths.close()

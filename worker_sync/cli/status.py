@@ -8,11 +8,12 @@ from typing import Any
 
 import click
 
+from tasks.reporter import WORKER
 from worker_sync.cli.options import as_json_option, configured, state
 from worker_sync.cli.output import human_bytes, mark, print_json, print_table
 from worker_sync.composition.workspace import Workspace
 from worker_sync.core.settings import Pipeline
-from worker_sync.exporter.collect import newest
+from worker_sync.exporter.collect import breaker_states, newest
 from worker_sync.exporter.lag import STALE_S, shard_lag_ms
 from worker_sync.store.pipelines import Standing, Status
 from worker_sync.store.reports import Report
@@ -39,6 +40,7 @@ def describe(space: Workspace) -> dict[str, Any]:
     reports = newest(space.store.reports.all("capture"))
     standings = space.store.pipelines.all()
     return {
+        "breakers": breaker_states(space.store.reports.all(WORKER)),
         "sources": [_source(name, reports.get(name)) for name in space.settings.sources],
         "pipelines": [
             _pipeline(pipeline, reports.get(pipeline.source), standings.get(name))
@@ -159,5 +161,8 @@ def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
         if entry["state"] == Status.HALTED:
             yield f"{entry['pipeline']} is halted ({entry['reason']}): {entry['detail']}"
             yield f"  to recover: {entry['recovery']}"
+    for system, breaker in document["breakers"].items():
+        if breaker != "closed":
+            yield f"{system} fails: workers ask it again every few seconds"
     if not any(source["capture"] == "running" for source in document["sources"]):
         yield "No capture is running. Next: worker-sync up"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from tasks.configuration import VARIABLE
+from tasks.queues import QUEUES
 from worker_sync.core.settings import Settings
 from worker_sync.supervisor import Spec
 
@@ -22,7 +23,7 @@ GRACE_S: Final = 1
 
 
 def specs(settings: Settings, config: Path) -> list[Spec]:
-    """Captures, a worker, beat, the exporter and Flower."""
+    """Captures, workers, beat, the exporter and Flower."""
     environment = {VARIABLE: str(config), "PYTHONUNBUFFERED": "1"}
     found = [
         Spec(
@@ -35,7 +36,7 @@ def specs(settings: Settings, config: Path) -> list[Spec]:
         )
         for source in settings.sources
     ]
-    found.append(_role("worker", WORK, environment, f"--grace={GRACE_S}"))
+    found += [_worker(queues, environment) for queues in worker_queues(settings)]
     found.append(_role("beat", WORK, environment))
     found.append(_role("exporter", LOOK_ON, environment))
     if settings.flower.enabled:
@@ -43,8 +44,31 @@ def specs(settings: Settings, config: Path) -> list[Spec]:
     return found
 
 
-def _role(name: str, stage: int, environment: Mapping[str, str], *options: str) -> Spec:
-    return Spec(name, _ourselves(name, *options), stage, final=WRONG_CONFIGURATION, environment=environment)
+def worker_queues(settings: Settings) -> list[tuple[str, ...] | None]:
+    """The queues of each worker (None: all): one worker for everything, but for queues that `workers` gives a pool of
+    their own. A queue without tasks needs no worker."""
+    used = [row.name for row in QUEUES if row.tasks]
+    apart = [name for name in used if name in settings.workers]
+    if not apart:
+        return [None]
+    together = tuple(name for name in used if name not in apart)
+    return [(name,) for name in apart] + ([together] if together else [])
+
+
+def _worker(queues: tuple[str, ...] | None, environment: Mapping[str, str]) -> Spec:
+    options = ["worker", f"--grace={GRACE_S}"]
+    if queues is None:
+        return _spec("worker", WORK, environment, options)
+    name = queues[0] if len(queues) == 1 else "rest"
+    return _spec(f"worker {name}", WORK, environment, [*options, f"--queues={','.join(queues)}", f"--name={name}"])
+
+
+def _role(name: str, stage: int, environment: Mapping[str, str]) -> Spec:
+    return _spec(name, stage, environment, [name])
+
+
+def _spec(name: str, stage: int, environment: Mapping[str, str], arguments: Sequence[str]) -> Spec:
+    return Spec(name, _ourselves(*arguments), stage, final=WRONG_CONFIGURATION, environment=environment)
 
 
 def _ourselves(*arguments: str) -> list[str]:

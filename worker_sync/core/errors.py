@@ -34,9 +34,13 @@ class WorkerSyncError(Exception):
 
 
 class Transient(WorkerSyncError):
-    """Temporary failure"""
+    """Temporary failure
+
+    `retry_after_s`: seconds after which it is worth another try, where somebody knows.
+    """
 
     exit_code = 3
+    retry_after_s: float | None = None
 
 
 class Unreachable(Transient):

@@ -158,6 +158,45 @@ class DeadLetters(Block):
     letters: Annotated[Int, Field(ge=1)] = 10_000
 
 
+Queue = Literal["sync", "audit", "backup", "archive", "cleanup", "default", "dead_letter"]
+
+
+class Pool(Block):
+    """The pool of the workers of one queue, where it is to differ from the queue's own. What a solo pool can't do makes
+    it prefork. `max_memory_mb` and `max_tasks` end a process of the pool after the task that reaches them; another
+    takes its place."""
+
+    pool: Literal["solo", "prefork", "threads"] | None = None
+    concurrency: Annotated[Int, Field(ge=1, le=256)] | None = None
+    max_memory_mb: Annotated[Int, Field(ge=64)] | None = None
+    max_tasks: Annotated[Int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _can_do_it(self) -> Pool:
+        if self.pool == "solo" and (self.concurrency or 1) != 1:
+            raise PydanticCustomError("pool", "the solo pool runs one task at a time; use pool: prefork or threads")
+        if self.pool not in {None, "prefork"} and (self.max_memory_mb or self.max_tasks):
+            raise PydanticCustomError(
+                "pool", "max_memory_mb and max_tasks need processes to replace; use pool: prefork, or leave them out"
+            )
+        return self
+
+
+class Breaker(Block):
+    """When a worker leaves a database or the control store alone, and for how long: `first_s` seconds after so many
+    `failures` in a row, twice as long after each further one up to `longest_s`."""
+
+    failures: Annotated[Int, Field(ge=1, le=1000)] = 5
+    first_s: Annotated[Seconds, Field(gt=0)] = 0.5
+    longest_s: Annotated[Seconds, Field(gt=0, le=60)] = 3.0
+
+    @model_validator(mode="after")
+    def _grows(self) -> Breaker:
+        if self.longest_s < self.first_s:
+            raise PydanticCustomError("breaker", "longest_s must be at least first_s")
+        return self
+
+
 Port = Annotated[Int, Field(ge=0, le=65535)]
 
 
@@ -226,6 +265,8 @@ class Settings(Block):
     pipelines: Annotated[dict[Name, Pipeline], Field(min_length=1)]
     capture: Capture = Capture()
     worker: Worker = Worker()
+    workers: dict[Queue, Pool] = Field(default_factory=dict)
+    breaker: Breaker = Breaker()
     exporter: Exporter = Exporter()
     flower: Flower = Flower()
     log: Log = Log()

@@ -8,12 +8,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector as PrometheusCollector
 
+from tasks.breakers import NUMBERS
+from tasks.reporter import WORKER
 from worker_sync.core.errors import WorkerSyncError
 from worker_sync.core.metrics import BY_NAME
 from worker_sync.core.settings import Settings
@@ -101,6 +103,7 @@ class Collector(PrometheusCollector):
             families.put("sync_capture_up", float(report is not None and report.age_s <= STALE_S), source=source)
             if report is not None:
                 self._from_report(families, report, heartbeats.get(source))
+        self._from_workers(families)
         self._from_states(families)
         self._from_health(families)
         self._from_dead_letters(families)
@@ -110,6 +113,15 @@ class Collector(PrometheusCollector):
             labels = {"kind": str(count.kind), "pipeline": count.pipeline, "task": count.task}
             families.put("dead_letters", count.letters, **labels)
             families.put("dead_letters_age_seconds", count.oldest_s, **labels)
+
+    def _from_workers(self, families: Families) -> None:
+        reports = self._store.reports.all(WORKER)
+        for system, state in breaker_states(reports).items():
+            families.put("breaker_state", NUMBERS[state], system=system)
+        for report in reports:
+            worker = report.process.partition(":")[2]
+            for system, breaker in report.status.get("breakers", {}).items():
+                families.put("breaker_opened_total", breaker.get("opened"), system=system, worker=worker)
 
     def _from_states(self, families: Families) -> None:
         standings = self._store.pipelines.all()
@@ -157,6 +169,17 @@ class Collector(PrometheusCollector):
         families.put("sync_rows_total", shard.get("changes"), **labels)
         families.put("sync_batches_total", shard.get("batches"), **labels)
         families.put("sync_parked_keys", shard.get("parked_keys"), **labels)
+
+
+def breaker_states(reports: Iterable[Report]) -> dict[str, str]:
+    """The most open state of every system among the breakers of living workers."""
+    found: dict[str, str] = {}
+    for report in reports:
+        if report.age_s > STALE_S:
+            continue
+        for system, breaker in report.status.get("breakers", {}).items():
+            found[system] = max(found.get(system, "closed"), breaker["state"], key=NUMBERS.__getitem__)
+    return dict(sorted(found.items()))
 
 
 def newest(reports: list[Report]) -> dict[str, Report]:

@@ -21,6 +21,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     registry: CollectorRegistry
     healthy: Callable[[], None]
+    alive: Callable[[], None]
+
+    def service_actions(self) -> None:
+        """Called by the loop that accepts connections, between two of them."""
+        self.alive()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -58,13 +63,22 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class MetricsServer:
-    """Serves from a thread of its own until closed. `healthy` raises a WorkerSyncError when we can't do our work."""
+    """Serves from a thread of its own until closed. `healthy` raises a WorkerSyncError when we can't do our work;
+    `alive` is called while the server takes requests."""
 
-    def __init__(self, collector: Collector, host: str, port: int, healthy: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        collector: Collector,
+        host: str,
+        port: int,
+        healthy: Callable[[], None],
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
         self._server = _Server((host, port), _Handler)
         self._server.registry = CollectorRegistry()
         self._server.registry.register(collector)
         self._server.healthy = healthy
+        self._server.alive = alive
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
         self._thread.start()
 

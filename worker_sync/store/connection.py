@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
 import psycopg
@@ -17,6 +17,8 @@ from worker_sync.store.errors import translate, unreachable
 from worker_sync.store.queries import queries
 
 Record = dict[str, Any]
+#: What every use of the store happens within; it may refuse with an error of its own.
+Guard = Callable[[], AbstractContextManager[None]]
 
 #: Seconds until an address that doesn't answer counts as unreachable, unless the URL says otherwise.
 CONNECT_SECONDS: Final = 5
@@ -31,15 +33,16 @@ class Connection:
     Errors leave as `worker_sync.core.errors`: Unreachable, Transient, NotInitialized, Permanent.
     """
 
-    def __init__(self, url: Url) -> None:
+    def __init__(self, url: Url, guard: Guard = nullcontext) -> None:
         self._url = url
+        self._guard = guard
         self._lock = threading.RLock()
         self._open: psycopg.Connection[Record] | None = None
         self._process = 0
 
     def run(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[Record]:
         """The rows of the statement called `name`, empty for one without a result."""
-        with self._lock:
+        with self._lock, self._guard():
             known = self._open is not None
             try:
                 return self._run(name, parameters)
@@ -59,7 +62,7 @@ class Connection:
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection[Record]]:
         """A transaction for what must be all or nothing; not repeated after a loss."""
-        with self._lock:
+        with self._lock, self._guard():
             try:
                 with self._connected().transaction():
                     yield self._connected()

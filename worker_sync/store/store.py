@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 from worker_sync.core.secrets import Url
 from worker_sync.store.checkpoints import Checkpoints
-from worker_sync.store.connection import Connection
+from worker_sync.store.connection import Connection, Guard
 from worker_sync.store.dead_letters import DeadLetters
 from worker_sync.store.health import HealthResults
 from worker_sync.store.heartbeats import Heartbeats
@@ -25,12 +26,12 @@ class ControlStore:
     """The system's own tables, over one connection that all threads of a process may share.
 
     Connects on first use and again after a loss. Every method raises Unreachable or Transient when the store can't
-    answer, NotInitialized (exit code 2) before `migrate` has run.
+    answer, NotInitialized (exit code 2) before `migrate` has run. Each use happens within `guard`.
     """
 
-    def __init__(self, url: Url | str) -> None:
+    def __init__(self, url: Url | str, guard: Guard = nullcontext) -> None:
         self._url = url if isinstance(url, Url) else Url(url)
-        self._connection = Connection(self._url)
+        self._connection = Connection(self._url, guard)
         self.leases = Leases(self._connection)
         self.pipelines = States(self._connection, "pipeline")
         self.sources = States(self._connection, "source")
