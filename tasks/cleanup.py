@@ -28,7 +28,7 @@ def reports() -> None:
     log.info("%d reports removed", len(removed), extra=event("reports-removed", count=len(removed)))
 
 
-@app.task(name="cleanup.schedule", base=DisposedTask, policy=NEVER)
+@app.task(name="cleanup.schedule", base=DisposedTask, policy=SCHEDULED)
 def schedule() -> None:
     """Remove the schedule's runs that are older than 30 days or not among the newest 1,000 of their entry."""
     with exclusive("cleanup.schedule"):
