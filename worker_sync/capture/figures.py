@@ -60,6 +60,9 @@ class Figures:
     lanes: list[LaneFigures]
     loads: list[tuple[str, TableLoad]]
     unseen: list[TransactionInfo] = field(default_factory=list)
+    #: How far each shard's batches are on disk, by `pipeline/shard`; `safe` may be that far.
+    spilled: dict[str, str] = field(default_factory=dict)
+    spill: dict[str, Any] = field(default_factory=dict)
 
     def open_signals(self) -> set[int]:
         """The requests whose loads are not applied completely."""
@@ -77,6 +80,7 @@ class Figures:
             "position": self.read,
             "confirmed": self.safe,
             "window": {"bytes": self.window_bytes, "batches": self.window_batches, "full": self.full},
+            "spill": self.spill,
             "read_changes": self.changes,
             "resent_batches": self.resent,
             "pipelines": pipelines,

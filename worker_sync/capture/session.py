@@ -20,6 +20,7 @@ from worker_sync.capture.housekeeping import Housekeeper
 from worker_sync.capture.pipeline import Pipeline
 from worker_sync.capture.publisher import Publisher
 from worker_sync.capture.snapshot import Loader
+from worker_sync.capture.spilling import Spills
 from worker_sync.capture.versions import Definitions
 from worker_sync.capture.watcher import Watcher
 from worker_sync.capture.window import Retransmission, WindowLimits, usage
@@ -69,6 +70,7 @@ class Session:
         housekeeper: Housekeeper,
         absent: AbsentTargets,
         catalogue: Catalogue,
+        spills: Spills,
         limits: WindowLimits,
         batch_changes: int,
         confirmed: str,
@@ -84,6 +86,7 @@ class Session:
         self._housekeeper = housekeeper
         self._absent = absent
         self._catalogue = catalogue
+        self._spills = spills
         self._limits = limits
         self._read_limit = batch_changes
         self._confirmed = confirmed
@@ -117,6 +120,7 @@ class Session:
         finally:
             for helper in self._helpers():
                 helper.stop()
+            self._spills.close()
             self._confirm_saved()
 
     def _helpers(self) -> list[Background]:
@@ -129,14 +133,26 @@ class Session:
         for helper in self._helpers():
             helper.check()
         self._take_marks(now)
-        size, batches = usage(self._lanes)
-        self._full = size >= self._limits.size or batches >= self._limits.batches
+        self._make_room(now)
         self._read(self._wait_of(now))
         self._review()
         for entry in self._running:
-            entry.loader.step(self._read_to, now, room=not self._full)
+            # A chunk behind spilled batches would be read long before it is applied.
+            entry.loader.step(self._read_to, now, room=not self._full and not self._spills.active)
         self._send_again(now)
         self._report(now)
+
+    def _make_room(self, now: float) -> None:
+        self._spills.step(now)
+        self._full = self._is_full()
+        if self._full and not self._frozen and not self._draining:
+            movable = [entry for entry in self._running if not entry.loader.active and not entry.pipeline.blocked]
+            self._spills.begin([lane for entry in movable for lane in entry.pipeline.lanes], now)
+            self._full = self._is_full()
+
+    def _is_full(self) -> bool:
+        size, batches = usage(self._spills.direct(self._lanes))
+        return size >= self._limits.size or batches >= self._limits.batches or self._spills.stuck
 
     # -- reading
 
@@ -240,6 +256,8 @@ class Session:
                 lanes=[LaneFigures.of(lane) for lane in self._lanes],
                 loads=[(entry.pipeline.name, load) for entry in self._running for load in entry.loader.loads],
                 unseen=[info for entry in self._running for info in entry.loader.unseen()],
+                spilled=self._spills.spilled(),
+                spill=self._spills.as_json(),
             )
         )
         self._confirm_saved()

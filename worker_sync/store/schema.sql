@@ -45,7 +45,7 @@ CREATE TABLE worker_sync_control.signals (
 CREATE INDEX signals_pending ON worker_sync_control.signals (source, id) WHERE finished_at IS NULL;
 
 -- Up to where a source is confirmed, where its lanes (pipeline/shard) stand, and the transactions that a snapshot which
--- begins now must see.
+-- begins now must see. `spilled`: how far the batches of a lane are on its capture's disk.
 CREATE TABLE worker_sync_control.checkpoints (
     source text PRIMARY KEY,
     identity text NOT NULL,
@@ -53,7 +53,8 @@ CREATE TABLE worker_sync_control.checkpoints (
     lanes jsonb NOT NULL,
     unseen jsonb NOT NULL DEFAULT '[]',
     token bigint NOT NULL,
-    saved_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    saved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    spilled jsonb NOT NULL DEFAULT '{}'
 );
 
 -- The latest word of each running process.
