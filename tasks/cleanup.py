@@ -14,6 +14,8 @@ from worker_sync.core.log import event
 log = logging.getLogger(__name__)
 
 REPORTS_KEPT_S: Final = 24 * 3600.0
+#: A capture whose batch waits for longer sends it again.
+CLAIMS_KEPT_S: Final = 3600.0
 
 
 @app.task(name="cleanup.reports", base=DisposedTask, policy=NEVER)
@@ -21,3 +23,10 @@ def reports() -> None:
     """Remove the reports of processes that have been silent for a day."""
     removed = resources().control().reports.forget(REPORTS_KEPT_S)
     log.info("%d reports removed", len(removed), extra=event("reports-removed", count=len(removed)))
+
+
+@app.task(name="cleanup.claims", base=DisposedTask, policy=NEVER)
+def claims() -> None:
+    """Remove batches that nobody has come for: their messages were lost, and are sent again with a new claim."""
+    removed = resources().control().claims.forget(CLAIMS_KEPT_S)
+    log.info("%d claims removed", removed, extra=event("claims-removed", count=removed))

@@ -22,7 +22,7 @@ QUEUES: Final = (
     QueueRow("audit", (), "solo", 900),
     QueueRow("backup", (), "prefork", 3000),
     QueueRow("archive", (), "prefork", 3000),
-    QueueRow("cleanup", ("cleanup.reports",), "solo", 900),
+    QueueRow("cleanup", ("cleanup.claims", "cleanup.reports"), "solo", 900),
     QueueRow(
         "default",
         (

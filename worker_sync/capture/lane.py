@@ -255,4 +255,9 @@ class Lane:
         if self.is_drained:
             return read
         spilled = None if self.detour is None else self.detour.whole
-        return min(self._floor if spilled is None else max(self._floor, spilled.commit), read)
+        if spilled is None:
+            return min(self._floor, read)
+        if spilled == self.tail and not self._sections:
+            # All that it was given is on disk; what was read since holds nothing for it.
+            return read
+        return min(max(self._floor, spilled.commit), read)

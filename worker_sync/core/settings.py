@@ -211,10 +211,12 @@ class Schedule(Block):
 
 
 class Settings(Block):
-    """Everything that the configuration says. `control` and `broker` None: embedded servers under `state_dir`."""
+    """Everything that the configuration says. `control` and `broker` None: embedded servers under `state_dir`. Batches
+    of more than `broker_payload_limit_bytes` wait in the control store, and the broker only holds their names."""
 
     control: Annotated[Url, AfterValidator(_control_url)] | None = None
     broker: Annotated[Url, AfterValidator(_broker_url)] | None = None
+    broker_payload_limit_bytes: Annotated[Int, Field(ge=1024)] = 8_388_608
     state_dir: Path = Path(".worker-sync")
     databases: Annotated[dict[Name, Database], Field(min_length=1)]
     pipelines: Annotated[dict[Name, Pipeline], Field(min_length=1)]

@@ -213,3 +213,17 @@ DELETE FROM worker_sync_control.dead_letters WHERE id IN (
     ORDER BY id LIMIT %(limit)s
 )
 RETURNING id;
+
+-- put_claim: Keep a batch that is too large for the broker; the same again only makes it younger.
+INSERT INTO worker_sync_control.claims (pipeline, name, data) VALUES (%(pipeline)s, %(name)s, %(data)b)
+ON CONFLICT (pipeline, name) DO UPDATE SET stored_at = clock_timestamp();
+
+-- get_claim: The batch that a message names.
+SELECT data FROM worker_sync_control.claims WHERE pipeline = %(pipeline)s AND name = %(name)s;
+
+-- remove_claim: The batch is applied.
+DELETE FROM worker_sync_control.claims WHERE pipeline = %(pipeline)s AND name = %(name)s;
+
+-- forget_claims: Remove what nobody has come for.
+DELETE FROM worker_sync_control.claims
+WHERE stored_at < clock_timestamp() - make_interval(secs => %(older_than_s)s) RETURNING name;

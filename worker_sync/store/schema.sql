@@ -129,3 +129,15 @@ CREATE TABLE worker_sync_control.dead_letters (
 
 CREATE INDEX dead_letters_parked ON worker_sync_control.dead_letters (pipeline, table_name, key, id)
 WHERE status = 'parked';
+
+-- Batches that are too large for the broker, whose messages only name them. Removed once they are applied, or when they are
+-- old: a capture sends again what was lost.
+CREATE TABLE worker_sync_control.claims (
+    pipeline text NOT NULL,
+    name text NOT NULL,
+    data bytea NOT NULL,
+    stored_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (pipeline, name)
+);
+
+ALTER TABLE worker_sync_control.claims ALTER COLUMN data SET STORAGE EXTERNAL;
