@@ -47,7 +47,11 @@ class StreamStatus:
     `confirmed`: up to where the server knows that we are done; it may drop its log before that. It is empty where a
     server keeps no such thing: then only the control store knows, and `open_stream` finds out whether the log is still
     there, from wherever it is asked to start. `head`: the newest position of the server's log. `retained_bytes`: log
-    that the server keeps for us, None where unknown. `active`: a process is reading it now.
+    behind our position that the server has, None where unknown. `active`: a process is reading it now.
+
+    `held`: the server keeps that log because of us, and would free it if the stream were dropped; else it drops log by
+    rules of its own, whether we have read it or not. `left_bytes`: how much more it may write, `left_s`: how many
+    seconds may pass at least, before it drops what we need; None where it has no such limit or doesn't tell.
     """
 
     exists: bool
@@ -56,6 +60,9 @@ class StreamStatus:
     head: str
     retained_bytes: int | None
     active: bool = False
+    held: bool = False
+    left_bytes: int | None = None
+    left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,8 @@ class MemorySource(Source):
                 return StreamStatus(False, "", NOTHING, database.head, None)
             behind = database.log[int(slot.confirmed, 16) :]
             retained = CHANGE_SIZE * sum(len(entry.changes) for entry in behind)
-            return StreamStatus(True, slot.lost, slot.confirmed, database.head, retained, slot.reader is not None)
+            active = slot.reader is not None
+            return StreamStatus(True, slot.lost, slot.confirmed, database.head, retained, active, held=not slot.lost)
 
     def open_stream(self, start: str) -> Stream:
         with self._database.changed:

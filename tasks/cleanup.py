@@ -18,6 +18,8 @@ REPORTS_KEPT_S: Final = 24 * 3600.0
 RUNS_KEPT_S: Final = 30 * 24 * 3600.0
 #: Of one entry, however often it runs.
 RUNS_KEPT: Final = 1000
+#: A capture whose batch waits for longer sends it again.
+CLAIMS_KEPT_S: Final = 3600.0
 
 
 @app.task(name="cleanup.reports", base=DisposedTask, policy=SCHEDULED)
@@ -34,3 +36,11 @@ def schedule() -> None:
     with exclusive("cleanup.schedule"):
         removed = resources().control().schedule.purge(RUNS_KEPT_S, RUNS_KEPT)
     log.info("%d runs removed", removed, extra=event("runs-removed", count=removed))
+
+
+@app.task(name="cleanup.claims", base=DisposedTask, policy=SCHEDULED)
+def claims() -> None:
+    """Remove batches that nobody has come for: their messages were lost, and are sent again with a new claim."""
+    with exclusive("cleanup.claims"):
+        removed = resources().control().claims.forget(CLAIMS_KEPT_S)
+    log.info("%d claims removed", removed, extra=event("claims-removed", count=removed))

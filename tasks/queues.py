@@ -36,7 +36,7 @@ QUEUES: Final = (
     # Long work that needs much memory has a process of its own, which gives it back.
     QueueRow("backup", (), "prefork", 3000, 1, max_memory_mb=1024, max_tasks=1),
     QueueRow("archive", (), "prefork", 3000, 1, max_memory_mb=1024, max_tasks=10),
-    QueueRow("cleanup", ("cleanup.reports", "cleanup.schedule", "dead_letters.purge"), "solo", 900),
+    QueueRow("cleanup", ("cleanup.claims", "cleanup.reports", "cleanup.schedule", "dead_letters.purge"), "solo", 900),
     QueueRow(
         "default",
         (

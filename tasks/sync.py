@@ -18,6 +18,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from connectors.base import Outcome
+from tasks import claims
 from tasks.app import app
 from tasks.base import DisposedTask, Early
 from tasks.parking import Parker
@@ -37,13 +38,24 @@ def apply(pipeline: str, shard: int, after: str, upto: str, batch: bytes) -> Non
     """Apply one batch to the pipeline's target by the apply rule.
 
     `after` and `upto` are positions as text, for people who look at the queue; the truth is in `batch`, the bytes of
-    `worker_sync.core.codec.encode`. Repeated, late and reordered batches change nothing. An early one is tried again
-    up to 9 times within seconds, then dropped: its capture sends it again.
+    `worker_sync.core.codec.encode`, or a claim on them (`tasks.claims`) where they are too large for the broker. A
+    claim that is gone was applied, or will be sent again. Repeated, late and reordered batches change nothing. An early
+    one is tried again up to 9 times within seconds, then dropped: its capture sends it again.
     """
     work = resources()
-    outcome = apply_batch(work, pipeline, batch)
+    data = batch
+    if claims.is_claim(batch):
+        found = claims.fetch(work.control().claims, pipeline, batch)
+        if found is None:
+            fields = event("claim-gone", pipeline=pipeline, shard=shard)
+            log.info("%s/%s %s .. %s is not kept any more", pipeline, shard, after, upto, extra=fields)
+            return
+        data = found
+    outcome = apply_batch(work, pipeline, data)
     if outcome == Outcome.EARLY:
         raise Early(f"{pipeline}/{shard} {after} .. {upto}")
+    if claims.is_claim(batch):
+        claims.remove(work.control().claims, pipeline, batch)
     if log.isEnabledFor(logging.DEBUG):
         log.debug("%s/%s %s up to %s", pipeline, shard, outcome, upto, extra=event(outcome, pipeline=pipeline))
 

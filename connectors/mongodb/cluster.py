@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from bson.codec_options import CodecOptions
 from bson.timestamp import Timestamp
@@ -17,8 +17,11 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from connectors.mongodb.conn import Document
-from connectors.mongodb.errors import UNAUTHORIZED, not_a_replica_set
+from connectors.mongodb.errors import NAMESPACE_NOT_FOUND, UNAUTHORIZED, not_a_replica_set
 from worker_sync.core.errors import Transient
+
+#: From this share of its size on the oplog counts as full: what is written then pushes out what is old.
+FULL: Final = 0.9
 
 
 def identity(database: Database[Document], where: str) -> str:
@@ -83,3 +86,20 @@ def end_of_log(database: Database[Document], session: ClientSession) -> str:
     if session.operation_time is None:
         raise not_a_replica_set(database.name)
     return commit_of(session.operation_time)
+
+
+def log_left_s(database: Database[Document], commit: str) -> float | None:
+    """About how many seconds pass until a full oplog has dropped the entry at a position, if writing goes on as in the
+    time that the oplog spans now. None while it is not full, where it can't be asked, and in a sharded cluster, each of
+    whose shards has one of its own."""
+    oplog = database.client["local"]["oplog.rs"]
+    try:
+        stats = next(iter(oplog.aggregate([{"$collStats": {"storageStats": {}}}])), None)
+        first = oplog.find_one({}, {"ts": 1}, sort=[("$natural", 1)])
+    except OperationFailure as error:
+        if error.code not in (UNAUTHORIZED, NAMESPACE_NOT_FOUND):
+            raise
+        return None
+    if stats is None or first is None or stats["storageStats"]["size"] < FULL * stats["storageStats"]["maxSize"]:
+        return None
+    return max(0.0, float(time_of(commit).time - first["ts"].time))

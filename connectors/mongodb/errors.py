@@ -36,6 +36,7 @@ from worker_sync.core.errors import (
 DUPLICATE_KEY: Final = 11000
 NAMESPACE_EXISTS: Final = 48
 UNAUTHORIZED: Final = 13
+NAMESPACE_NOT_FOUND: Final = 26
 AUTHENTICATION_FAILED: Final = 18
 ILLEGAL_OPERATION: Final = 20
 #: The collection was dropped, or dropped and made anew, since its id was asked.

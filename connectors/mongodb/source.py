@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from connectors.base import Finding, Source, Stream, StreamStatus, TableReader
 from connectors.mongodb import registration
 from connectors.mongodb.change_cursor import cut_off, readers
-from connectors.mongodb.cluster import end_of_log, head, identity, is_sharded, now
+from connectors.mongodb.cluster import end_of_log, head, identity, is_sharded, log_left_s, now
 from connectors.mongodb.collections import ENGINE, collection_schema, listed, obstacle
 from connectors.mongodb.conn import open_database, redacted
 from connectors.mongodb.errors import not_a_replica_set, translated
@@ -75,7 +75,8 @@ class MongoSource(Source):
         with translated(self._where):
             found = registration.find(self._database, self.name)
             active = found is not None and bool(readers(self._database, self.name))
-            return StreamStatus(found is not None, "", "", head(self._database), None, active)
+            left_s = log_left_s(self._database, confirmed or found.start) if found is not None else None
+            return StreamStatus(found is not None, "", "", head(self._database), None, active, left_s=left_s)
 
     def cut_off(self) -> None:
         with translated(self._where):

@@ -15,6 +15,7 @@ from connectors.mysql.position import LogPosition, file_number
 _SYNTAX: Final = 1064
 #: The first event of a file stands behind its magic number.
 FIRST_EVENT: Final = 4
+DAY_S: Final = 86_400.0
 
 
 class LogFile(NamedTuple):
@@ -75,6 +76,21 @@ def lost(found: list[LogFile], position: LogPosition) -> str:
     if size is None:
         return f"the server has no binary log file {position.file} any more"
     return f"binary log file {position.file} is shorter than {position.offset}" if size < position.offset else ""
+
+
+def kept_s(conn: Connection) -> float | None:
+    """Seconds for which the server keeps a file of the log after its end; None when it purges none by age. Raises
+    pymysql.Error."""
+    if (variable(conn, "binlog_expire_logs_auto_purge") or "ON") == "OFF":
+        return None
+    seconds = float(variable(conn, "binlog_expire_logs_seconds") or 0)
+    days = float(variable(conn, "expire_logs_days") or 0)
+    return seconds or days * DAY_S or None
+
+
+def clock(conn: Connection) -> float:
+    """The server's time, in seconds since 1970. Raises pymysql.Error."""
+    return float(query(conn, "SELECT UNIX_TIMESTAMP(NOW(6))")[0][0])
 
 
 def created(conn: Connection, base: str, file: int, server_id: int) -> int:

@@ -97,7 +97,20 @@ class MysqlSource(Source):
             lost = log.lost(files, position) or self._recreated(position)
             retained = None if lost else log.retained(files, position)
             active = registration.holder(conn, self._lock) is not None
-        return StreamStatus(True, lost, "", head, retained, active)
+            left_s = None if lost else self._left_s(conn, files, position)
+        return StreamStatus(True, lost, "", head, retained, active, left_s=left_s)
+
+    def _left_s(self, conn: Connection, files: list[log.LogFile], position: LogPosition) -> float | None:
+        """Seconds until the server may purge the file of a position: it does so by the age of the file's end, which is
+        where the next one begins. The file that is being written has all of the time before it."""
+        kept_s = log.kept_s(conn)
+        following = [file.number for file in files if file.number > position.file]
+        if kept_s is None or not following:
+            return kept_s
+        first = min(following)
+        if first not in self._created:
+            self._created[first] = self._created_of(first)
+        return max(0.0, self._created[first] + kept_s - log.clock(conn))
 
     def cut_off(self) -> None:
         with self._connected() as conn:

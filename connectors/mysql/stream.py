@@ -14,7 +14,7 @@ from connectors.mysql.binlog import events
 from connectors.mysql.binlog.compression import payload_events
 from connectors.mysql.binlog.events import Event, malformed
 from connectors.mysql.binlog.link import HEARTBEAT_S, Link
-from connectors.mysql.binlog.transactions import Assembler
+from connectors.mysql.binlog.transactions import PIECE_BYTES, Assembler
 from connectors.mysql.captured import Captured, NoTables
 from connectors.mysql.conn import connect, redact, session_of
 from connectors.mysql.errors import code_of, one_line, translate
@@ -117,10 +117,10 @@ class MysqlStream(Stream):
                 return []
 
     def _drain(self, limit: int) -> list[Piece | Progress]:
-        """What has arrived, up to about `limit` changes."""
+        """What has arrived, up to about `limit` changes or as many bytes as a piece may have."""
         out: list[Piece | Progress] = []
-        taken = 0
-        while taken < limit:
+        taken = size = 0
+        while taken < limit and size < PIECE_BYTES:
             piece = self._assembler.cut(limit)
             if piece is None:
                 event = self._next()
@@ -131,6 +131,7 @@ class MysqlStream(Stream):
                 out.append(piece)
                 # A transaction without rows costs its reader something too.
                 taken += len(piece.changes) or 1
+                size += piece.size
         # A boundary is news only if nothing behind it was delivered.
         if self._end and not self._assembler.delivered:
             self._report(out)

@@ -73,7 +73,17 @@ def status(conn: Connection[TupleRow], name: str) -> StreamStatus:
         return StreamStatus(False, "", "", format_lsn(head - 1), None)
     lost = _lost(slot)
     position = format_lsn(confirmed - 1) if confirmed else ""
-    return StreamStatus(True, lost, position, format_lsn(head - 1), None if lost else retained, slot["active"])
+    return StreamStatus(
+        True,
+        lost,
+        position,
+        format_lsn(head - 1),
+        None if lost else retained,
+        slot["active"],
+        held=not lost,
+        # What max_slot_wal_keep_size leaves; below zero the next checkpoint takes the log away.
+        left_bytes=None if lost or slot["safe_wal_size"] is None else max(0, slot["safe_wal_size"]),
+    )
 
 
 def _lost(slot: dict[str, Any]) -> str:

@@ -126,11 +126,11 @@ class PostgresStream(Stream):
             self._poll.poll(min(left, self._interval) * 1000)
 
     def _drain(self, limit: int) -> list[Piece | Progress]:
-        """What has arrived in whole messages, up to about `limit` changes."""
+        """What has arrived in whole messages, up to about `limit` changes or as many bytes as a piece may have."""
         out: list[Piece | Progress] = []
         decoder, feed, receive = self._decoder, self._decoder.feed, self._pg.get_copy_data
-        taken = 0
-        while taken < limit:
+        taken = received = 0
+        while taken < limit and received < PIECE_BYTES:
             size, view = receive(1)
             if size == 0:
                 break
@@ -141,6 +141,7 @@ class PostgresStream(Stream):
                 self._other(data)
                 continue
             self._size += size
+            received += size
             if feed(data[_HEADER:]):
                 taken += self._commit(out)
             elif len(decoder.changes) > limit or self._size > PIECE_BYTES:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.faults.harness import execute, mongo, running_system
 from tests.fixtures import fix_mysql
@@ -110,6 +111,33 @@ def test_a_row_of_15_megabytes_arrives_whole(plain: tuple[Path, str, dict[str, s
         with mongo(targets["catalog"]) as database:
             documents = list(database["bodies"].find().sort("_id"))
         assert [(one["_id"], bytes(one["body"]), one["note"]) for one in documents] == expected
+
+
+@pytest.mark.parametrize("megabytes", [15, pytest.param(64, marks=pytest.mark.long)])
+def test_a_row_that_is_too_large_for_the_broker_travels_as_a_claim(
+    plain: tuple[Path, str, dict[str, str], str, str], megabytes: int
+) -> None:
+    directory, source, targets, control, broker = plain
+    text = f"(SELECT string_agg(md5(random()::text), '') FROM generate_series(1, {megabytes} * 32768))"
+    execute(source, "CREATE TABLE bodies (id int PRIMARY KEY, body text)", f"INSERT INTO bodies VALUES (1, {text})")
+    reporting = {"reporting": targets["reporting"]}
+    with (
+        running_system(directory, source, reporting, control, broker) as system,
+        redis.Redis.from_url(broker) as redis_,
+    ):
+        system.change({"broker_payload_limit_bytes": 65_536})
+        capture, worker = system.capture(), system.worker()
+        execute(source, f"INSERT INTO bodies VALUES (2, {text})", "INSERT INTO bodies VALUES (3, 'small')")
+        done = system.cli_wait("reporting", LONG_S)
+        assert done.code == 0, done.text
+        digest = "SELECT id, length(body), md5(body) FROM bodies ORDER BY id"
+        assert execute(targets["reporting"], digest) == execute(source, digest)
+        assert execute(control, "SELECT count(*) FROM worker_sync_control.claims") == [(0,)]
+        assert int(redis_.info("memory")["used_memory_peak"]) < 8 * MEGABYTE
+        # One row of the size, in the forms that it takes on its way, beside the process itself.
+        most = 150 * MEGABYTE + 12 * megabytes * MEGABYTE
+        assert peak_memory(capture) < most
+        assert peak_memory(worker) < most
 
 
 def test_a_table_of_200_columns_arrives(plain: tuple[Path, str, dict[str, str], str, str]) -> None:

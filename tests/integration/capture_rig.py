@@ -42,6 +42,8 @@ class Delivery:
         self._queue: queue.Queue[Cut | None] = queue.Queue()
         self._sinks: dict[str, Sink] = {}
         self.lose = self.repeat = self.shuffle = 0.0
+        #: Pipelines whose target takes nothing.
+        self.away: frozenset[str] = frozenset()
         self.outcomes: dict[str, int] = {}
         self.published: list[Batch] = []
         self.open = threading.Event()
@@ -51,11 +53,15 @@ class Delivery:
 
     def publish(self, cut: Cut) -> None:
         self.published.append(decode(cut.data))
-        if self._random.random() < self.lose:
+        if self._random.random() < self.lose or cut.lane.pipeline in self.away:
             return
         self._queue.put(cut)
         if self._random.random() < self.repeat:
             self._queue.put(cut)
+
+    def use(self, settings: Settings) -> None:
+        """Deliver by another configuration from now on."""
+        self._settings = settings
 
     def lose_all(self) -> int:
         """Drop what is queued, as a wiped broker does."""

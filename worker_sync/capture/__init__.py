@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
+from functools import partial
 from typing import Final
 
+from tasks import claims
 from tasks.app import app
 from tasks.configuration import configure, control_url
 from tasks.sync import Parcel, publish
@@ -13,6 +15,7 @@ from worker_sync.capture.lane import Cut
 from worker_sync.capture.runner import Capture
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
+from worker_sync.store.claims import Claims
 
 #: Seconds after which the thread that decodes lets another one run. With Python's 5 ms a publisher, which needs its
 #: turn several times a message, took 12 ms for one while the decoder was busy; with this it takes 5.
@@ -27,10 +30,13 @@ def run(settings: Settings, source: str, stop: threading.Event, *, stay: bool = 
     """
     configure(settings)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    with ControlStore(control_url(settings)) as store:
-        return Capture(settings, source, store, _publish, stop, stay=stay).run()
+    # Large batches have a connection of their own: the lease is renewed on the other.
+    with ControlStore(control_url(settings)) as store, ControlStore(control_url(settings)) as large:
+        send = partial(_publish, large.claims, settings.broker_payload_limit_bytes)
+        return Capture(settings, source, store, send, stop, stay=stay).run()
 
 
-def _publish(cut: Cut) -> None:
+def _publish(kept: Claims, limit: int, cut: Cut) -> None:
     lane = cut.lane
-    publish(app, Parcel(lane.pipeline, lane.shard, str(cut.after), str(cut.upto), cut.data, cut.summary))
+    batch = cut.data if len(cut.data) <= limit else claims.store(kept, lane.pipeline, cut.data)
+    publish(app, Parcel(lane.pipeline, lane.shard, str(cut.after), str(cut.upto), batch, cut.summary))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from connectors.base import Source, Stream
 from worker_sync.capture.absent import AbsentTargets
@@ -29,9 +30,11 @@ from worker_sync.capture.preparation import (
 from worker_sync.capture.publisher import Publisher
 from worker_sync.capture.replay import Replayer
 from worker_sync.capture.requests import requests_of
+from worker_sync.capture.retention import LogGuard
 from worker_sync.capture.routing import Routes
 from worker_sync.capture.session import Running, Session
 from worker_sync.capture.snapshot import Loader
+from worker_sync.capture.spilling import Spilling, SpillPlace, Spills
 from worker_sync.capture.targets import Ready, Targets
 from worker_sync.capture.versions import Records, Versions
 from worker_sync.capture.watcher import Watcher
@@ -69,6 +72,7 @@ class Assembler:
         store: ControlStore,
         lease: HeldLease,
         publish: Callable[[Cut], None],
+        guard: LogGuard,
         stack: ExitStack,
     ) -> None:
         self._settings = settings
@@ -77,10 +81,12 @@ class Assembler:
         self._store = store
         self._lease = lease
         self._publish = publish
+        self._guard = guard
         self._stack = stack
         self._pipelines = settings.pipelines_from(source_name)
         self._signals: list[Signal] = []
         self._absent = AbsentTargets({})
+        self._spills = SpillPlace(settings.spill, source_name, lease.token)
 
     def wanted(self) -> object:
         """What should run; a session ends when this is no longer what it was built for."""
@@ -114,7 +120,10 @@ class Assembler:
         ready = self._open_targets([p for p in running if self._runs(p)], chosen, records, checkpoint)
         if not ready:
             return None
-        checkpoint = replace(checkpoint, lanes=self._lanes_of(checkpoint, ready))
+        names = {pipeline.name for pipeline in self._pipelines}
+        self._spills.forget_others(names)
+        spilled = {key: text for key, text in checkpoint.spilled.items() if key.rpartition("/")[0] in names}
+        checkpoint = replace(checkpoint, lanes=self._lanes_of(checkpoint, ready), spilled=spilled)
         self._store.checkpoints.save(checkpoint)
         frozen = len(ready) < len(self._pipelines)
         return self._assemble(ready, checkpoint, frozen, stop)
@@ -176,7 +185,9 @@ class Assembler:
             try:
                 known = records[pipeline.name]
                 loading = [signal for signal in signals if signal.kind in _LOADING]
-                ready.append(targets.open(pipeline, chosen[pipeline.name], loading, known, self._save))
+                entry = targets.open(pipeline, chosen[pipeline.name], loading, known, self._save)
+                self._spills.recover(pipeline.name, entry.layout.marks, checkpoint.spilled)
+                ready.append(entry)
             except Halt as halt:
                 log.error("%s: %s", pipeline.name, halt.about(pipeline.name), extra={"action": "pipeline_halted"})
                 self._store.pipelines.halt(pipeline.name, halt)
@@ -260,10 +271,12 @@ class Assembler:
         must_see = [TransactionInfo(*entry) for entry in checkpoint.unseen]
         catalogue = Catalogue(self._source, self._store, self._lease.token)
         running = []
+        detours: list[Spilling] = []
         for entry in ready:
             alterer = _alterer(entry, stream, catalogue)
             routes = Routes(stream.schemas, entry.target_of)
             lanes = [self._lane(entry, shard, checkpoint, publisher) for shard in sorted(entry.layout.marks)]
+            detours += self._detours(lanes, self._room(ready))
             limits = BatchLimits(
                 tuning.batch_changes, tuning.batch_bytes, tuning.linger_ms / 1000, tuning.max_linger_ms / 1000
             )
@@ -278,7 +291,7 @@ class Assembler:
             [s for s in self._signals if s.pipeline in {entry.settings.name for entry in ready}],
             self._built_for(ready),
             self.wanted,
-            self._describe,
+            self.look_at_log,
             tuning.confirm_every_s,
         )
         return Session(
@@ -288,6 +301,7 @@ class Assembler:
             housekeeper,
             self._absent,
             catalogue,
+            Spills(detours, lambda: self._guard.spill),
             WindowLimits(tuning.window_bytes, tuning.window_batches),
             tuning.batch_changes,
             checkpoint.confirmed,
@@ -298,6 +312,15 @@ class Assembler:
             stop,
         )
 
+    def _room(self, ready: Sequence[Ready]) -> WindowLimits:
+        """How much a lane may have pending while its batches go over the disk: all of them share half of a window."""
+        tuning, share = self._settings.capture, 2 * sum(len(entry.layout.marks) for entry in ready)
+        return WindowLimits(max(1, tuning.window_bytes // share), max(1, tuning.window_batches // share))
+
+    def _detours(self, lanes: Sequence[Lane], room: WindowLimits) -> list[Spilling]:
+        found = ((lane, self._spills.of(lane.id.pipeline, lane.id.shard)) for lane in lanes)
+        return [Spilling(lane, spill, room) for lane, spill in found if spill is not None]
+
     def _lane(self, entry: Ready, shard: int, checkpoint: Checkpoint, publisher: Publisher) -> Lane:
         identity = LaneId(self._name, entry.settings.name, shard, self._lease.token)
         return Lane(identity, entry.layout.marks[shard], checkpoint.confirmed, publisher.put)
@@ -307,7 +330,7 @@ class Assembler:
     ) -> Running:
         tuning = self._settings.capture
         fetcher = self._fetcher(entry)
-        begin = max(mark.position.commit for mark in entry.layout.marks.values())
+        begin = max(lane.tail.commit for lane in pipeline.lanes)
         must_see = list(must_see)
         loader = self._stack.enter_context(Loader(pipeline, fetcher, must_see, begin))
         for mark in entry.inherited:
@@ -345,9 +368,9 @@ class Assembler:
             lambda: self._source.emit(markers.NUDGE, b""),
         )
 
-    def _describe(self, confirmed: str) -> dict[str, object]:
-        status = self._source.stream_status(confirmed)
-        return {"source": self._name, "retained_bytes": status.retained_bytes, "head": status.head}
+    def look_at_log(self, confirmed: str) -> Mapping[str, Any]:
+        """What the source says of the log that it keeps for us. Raises Halt(log-limit) when it is to be given up."""
+        return self._guard.look(self._source, confirmed, time.monotonic())
 
 
 def _alterer(entry: Ready, stream: Stream, catalogue: Catalogue) -> Alterer:

@@ -90,7 +90,8 @@ class Fence:
     def _change(self, sink: Sink, pipeline: Pipeline, marks: dict[int, Mark]) -> Layout:
         """The configured number of shards differs. A key's changes may move to another shard only where none of the
         old shards has applied more than what is confirmed: there all of them stand at the same point of the log."""
-        if any(mark.position.commit > self._checkpoint.confirmed for mark in marks.values()):
+        ahead = any(mark.position.commit > self._checkpoint.confirmed for mark in marks.values())
+        if ahead or any(self._is_spilled(pipeline.name, shard, mark.position) for shard, mark in marks.items()):
             return Layout(marks, True, marks)
         fenced = self._all(sink, pipeline, range(pipeline.shards))
         return Layout(self._with_parked(sink, pipeline, marks, fenced), False, marks)
@@ -112,3 +113,8 @@ class Fence:
             if old[shard].parked:
                 sink.park(pipeline.name, shard, self._epoch, NONE_PARKED)
         return holding
+
+    def _is_spilled(self, pipeline: str, shard: int, position: Position) -> bool:
+        """What the shard needs next is on the capture's disk, cut for this shard."""
+        text = self._checkpoint.spilled.get(f"{pipeline}/{shard}")
+        return text is not None and Position.parse(text) > position

@@ -63,6 +63,9 @@ class Figures:
     unseen: list[TransactionInfo] = field(default_factory=list)
     #: The requests to replay or release keys that are not applied completely.
     replays: set[int] = field(default_factory=set)
+    #: How far each shard's batches are on disk, by `pipeline/shard`; `safe` may be that far.
+    spilled: dict[str, str] = field(default_factory=dict)
+    spill: dict[str, Any] = field(default_factory=dict)
 
     def open_signals(self) -> set[int]:
         """The requests that are not applied completely."""
@@ -87,6 +90,7 @@ class Figures:
             "position": self.read,
             "confirmed": self.safe,
             "window": {"bytes": self.window_bytes, "batches": self.window_batches, "full": self.full},
+            "spill": self.spill,
             "read_changes": self.changes,
             "resent_batches": self.resent,
             "pipelines": pipelines,

@@ -150,6 +150,8 @@ class Housekeeper(Background):
                 **self._checkpoint.lanes,
                 **{f"{lane.pipeline}/{lane.shard}": str(lane.mark.position) for lane in figures.lanes},
             },
+            # In one row with what is confirmed: without these batches it would not be.
+            spilled={**self._checkpoint.spilled, **figures.spilled},
             unseen=[(info.commit, info.committed_at, info.xid) for info in figures.unseen],
             token=self._lease.token,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from connectors.base import Mark
 from worker_sync.capture.routing import Routes
@@ -42,6 +43,21 @@ class Cut:
     oldest: int | None
 
 
+class Detour(Protocol):
+    """A way for cut batches over the disk, between those that are pending and the newest."""
+
+    #: How far what is on disk reaches without a gap, at the end of a transaction.
+    @property
+    def whole(self) -> Position | None: ...
+
+    #: Nothing is on its way over it that isn't pending too.
+    @property
+    def is_passed(self) -> bool: ...
+
+    def take(self, cut: Cut) -> bool:
+        """Whether it takes the cut over."""
+
+
 class Lane:
     """Fills and cuts batches; each cut batch begins where the one before it ended, so the chain has no gap.
 
@@ -56,6 +72,7 @@ class Lane:
         #: Where the last cut batch ended: the next one's `after`.
         self.tail = mark.position
         self.pending: deque[Cut] = deque()
+        self.detour: Detour | None = None
         self._publish = publish
         self._replaying = True
         self._sections: list[Section] = []
@@ -81,11 +98,16 @@ class Lane:
         self._bytes += size
 
     def _beyond_mark(self, info: TransactionInfo, changes: list[Change]) -> list[Change]:
-        start = self.mark.position if not self.pending else self.tail
+        start = self._beginning
         if info.commit > start.commit:
             self._replaying = False
             return changes
         return [change for change in changes if Position(info.commit, change.ordinal) > start]
+
+    @property
+    def _beginning(self) -> Position:
+        """What the stream brings up to here it only repeats: it is applied, or on its way."""
+        return self.mark.position if not self.pending and self._is_passed else self.tail
 
     def touch(self, info: TransactionInfo, now: float) -> None:
         """Open an empty section, so that the watermark moves to this transaction though it holds nothing for us."""
@@ -170,7 +192,7 @@ class Lane:
 
     def covers(self, info: TransactionInfo, ordinal: int) -> bool:
         """Whether the watermark covers a change, which the stream only repeats."""
-        start = self.mark.position if not self.pending else self.tail
+        start = self._beginning
         return self._replaying and Position(info.commit, ordinal) <= start
 
     @property
@@ -224,6 +246,11 @@ class Lane:
         oldest = sections[0].info.committed_at if sections else None
         cut = Cut(self.id, self.tail, upto, encode(batch), batch.summary(), oldest)
         self.tail = upto
+        if self.detour is None or not self.detour.take(cut):
+            self.send(cut)
+
+    def send(self, cut: Cut) -> None:
+        """Publish a batch, in the chain's order, and remember it."""
         self.pending.append(cut)
         self._publish(cut)
 
@@ -243,9 +270,21 @@ class Lane:
     @property
     def is_drained(self) -> bool:
         """Everything that this lane was given is applied."""
-        return not self.pending and not self._sections
+        return not self.pending and not self._sections and self._is_passed
+
+    @property
+    def _is_passed(self) -> bool:
+        return self.detour is None or self.detour.is_passed
 
     def safe_commit(self, read: str) -> str:
         """The newest commit position up to which this lane needs nothing from the log any more; `read` is that of
         the last transaction that was read completely."""
-        return read if self.is_drained else min(self._floor, read)
+        if self.is_drained:
+            return read
+        spilled = None if self.detour is None else self.detour.whole
+        if spilled is None:
+            return min(self._floor, read)
+        if spilled == self.tail and not self._sections:
+            # All that it was given is on disk; what was read since holds nothing for it.
+            return read
+        return min(max(self._floor, spilled.commit), read)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
@@ -12,8 +13,10 @@ from connectors.base import Source
 from connectors.registry import open_source
 from worker_sync.capture.assembly import Assembler
 from worker_sync.capture.fence import Outnumbered
+from worker_sync.capture.housekeeping import DESCRIBE_S
 from worker_sync.capture.lane import Cut
-from worker_sync.capture.session import Ending
+from worker_sync.capture.retention import LogGuard
+from worker_sync.capture.session import Ending, Session
 from worker_sync.core.errors import Fenced, Halt, Permanent, State, Transient
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
@@ -55,6 +58,7 @@ class Capture:
         self._stay = stay
         self._pause = FIRST_PAUSE_S
         self._lease_name = f"capture:{source_name}"
+        self._guard = LogGuard(source_name, settings.database(source_name).retained_log)
         #: The highest epoch that was met in a target.
         self._at_least = 0
 
@@ -85,7 +89,10 @@ class Capture:
             recovery = "leave the column or table out of the pipeline, then worker-sync resync PIPELINE"
             return self._halted(Halt(State.UNREPRESENTABLE_VALUE, error.detail, recovery))
         except Halt as halt:
-            return self._halted(halt)
+            stays = self._halted(halt)
+            if halt.state is State.LOG_LIMIT:
+                self._detach(lease)
+            return stays
         finally:
             lease.release()
 
@@ -104,9 +111,11 @@ class Capture:
     def _session(self, lease: HeldLease) -> bool:
         with ExitStack() as stack:
             source = stack.enter_context(self._open_source())
-            assembler = Assembler(self._settings, source, self._name, self._store, lease, self._publish, stack)
+            assembler = Assembler(
+                self._settings, source, self._name, self._store, lease, self._publish, self._guard, stack
+            )
             built_for = assembler.wanted()
-            session = assembler.session(self._stop)
+            session = self._assembled(assembler)
             if session is None:
                 return self._wait_for_work(assembler, lease, built_for)
             log.info("capturing %s", self._name, extra={"action": "capture_started"})
@@ -115,17 +124,45 @@ class Capture:
             log.info("capture of %s ended: %s", self._name, ending.value, extra={"action": "capture_ended"})
             return ending in (Ending.STOPPED, Ending.CHANGED)
 
+    def _assembled(self, assembler: Assembler) -> Session | None:
+        try:
+            return assembler.session(self._stop)
+        except Transient:
+            # Meanwhile the source keeps its log for us, and no session's housekeeper watches it.
+            self._look_at_log(assembler)
+            raise
+
     def _open_source(self) -> Source:
         database = self._settings.database(self._name)
         return open_source(database.name, database.url.reveal())
 
     def _wait_for_work(self, assembler: Assembler, lease: HeldLease, built_for: object) -> bool:
-        """Nothing is to run: keep the lease until something is."""
+        """Nothing is to run: keep the lease until something is, and an eye on the log that the source keeps."""
+        self._look_at_log(assembler)
         if not self._stay and not self._someone_paused():
             return False
+        looked = time.monotonic()
         while assembler.wanted() == built_for and not self._stop.wait(IDLE_S):
             lease.check()
+            if time.monotonic() - looked >= DESCRIBE_S:
+                looked = time.monotonic()
+                self._look_at_log(assembler)
         return True
+
+    def _look_at_log(self, assembler: Assembler) -> None:
+        """Raises Halt(log-limit) when the source is to keep no more log for us."""
+        checkpoint = self._store.checkpoints.load(self._name)
+        if checkpoint is not None:
+            assembler.look_at_log(checkpoint.confirmed)
+
+    def _detach(self, lease: HeldLease) -> None:
+        """Let the source free its log. The pipelines stand in their named state already: a crash in between leaves a
+        stream that the next capture drops."""
+        lease.check()
+        with self._open_source() as source:
+            source.cut_off()
+            source.drop_stream()
+        log.error("the stream of %s is dropped", self._name, extra={"action": "stream_detached"})
 
     def _someone_paused(self) -> bool:
         names = [pipeline.name for pipeline in self._settings.pipelines_from(self._name)]

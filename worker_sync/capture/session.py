@@ -21,6 +21,7 @@ from worker_sync.capture.pipeline import Pipeline
 from worker_sync.capture.publisher import Publisher
 from worker_sync.capture.replay import Replayer
 from worker_sync.capture.snapshot import Loader
+from worker_sync.capture.spilling import Spills
 from worker_sync.capture.versions import Definitions
 from worker_sync.capture.watcher import Watcher
 from worker_sync.capture.window import Retransmission, WindowLimits, usage
@@ -83,6 +84,7 @@ class Session:
         housekeeper: Housekeeper,
         absent: AbsentTargets,
         catalogue: Catalogue,
+        spills: Spills,
         limits: WindowLimits,
         batch_changes: int,
         confirmed: str,
@@ -98,6 +100,7 @@ class Session:
         self._housekeeper = housekeeper
         self._absent = absent
         self._catalogue = catalogue
+        self._spills = spills
         self._limits = limits
         self._read_limit = batch_changes
         self._confirmed = confirmed
@@ -131,6 +134,7 @@ class Session:
         finally:
             for helper in self._helpers():
                 helper.stop()
+            self._spills.close()
             if self._housekeeper.leads:
                 self._confirm_saved()
 
@@ -146,16 +150,29 @@ class Session:
         for helper in self._helpers():
             helper.check()
         self._take_marks(now)
-        size, batches = usage(self._lanes)
-        self._full = size >= self._limits.size or batches >= self._limits.batches
+        self._make_room(now)
         self._read(self._wait_of(now))
         self._review()
         for entry in self._running:
-            entry.loader.step(self._read_to, now, room=not self._full)
+            # A chunk behind spilled batches would be read long before it is applied.
+            room = not self._full and not self._spills.active
+            entry.loader.step(self._read_to, now, room=room)
             if entry.replayer is not None:
-                entry.replayer.step(self._read_to, now, room=not self._full)
+                entry.replayer.step(self._read_to, now, room=room)
         self._send_again(now)
         self._report(now)
+
+    def _make_room(self, now: float) -> None:
+        self._spills.step(now)
+        self._full = self._is_full()
+        if self._full and not self._frozen and not self._draining:
+            movable = [entry for entry in self._running if not entry.loader.active and not entry.pipeline.blocked]
+            self._spills.begin([lane for entry in movable for lane in entry.pipeline.lanes], now)
+            self._full = self._is_full()
+
+    def _is_full(self) -> bool:
+        size, batches = usage(self._spills.direct(self._lanes))
+        return size >= self._limits.size or batches >= self._limits.batches or self._spills.stuck
 
     # -- reading
 
@@ -262,6 +279,8 @@ class Session:
                 loads=[(entry.pipeline.name, load) for entry in self._running for load in entry.loader.loads],
                 unseen=[info for entry in self._running for info in entry.unseen()],
                 replays={signal for entry in self._running if entry.replayer for signal in entry.replayer.open()},
+                spilled=self._spills.spilled(),
+                spill=self._spills.as_json(),
             )
         )
         self._confirm_saved()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +24,7 @@ class WindowLimits:
     batches: int
 
 
-def usage(lanes: list[Lane]) -> tuple[int, int]:
+def usage(lanes: Sequence[Lane]) -> tuple[int, int]:
     """Bytes and batches in the window."""
     return sum(len(cut.data) for lane in lanes for cut in lane.pending), sum(len(lane.pending) for lane in lanes)
 

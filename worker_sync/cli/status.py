@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -18,6 +18,9 @@ from worker_sync.exporter.lag import STALE_S, shard_lag_ms
 from worker_sync.store.pipelines import Standing, Status
 from worker_sync.store.reports import Report
 from worker_sync.store.versions import TableVersion
+
+#: Less time than this until the log that a source keeps reaches a limit is worth a line of its own, in seconds.
+SHORT_S: Final = 3600.0
 
 
 @click.command(epilog="\b\nExamples:\n  worker-sync status\n  worker-sync status --json | jq '.pipelines[].lag_ms'")
@@ -59,6 +62,10 @@ def _source(name: str, report: Report | None) -> dict[str, Any]:
         "position": said.get("position"),
         "confirmed": said.get("confirmed"),
         "retained_bytes": said.get("retained_bytes"),
+        "spill_bytes": said.get("spill", {}).get("bytes"),
+        "spill_full": said.get("spill", {}).get("full"),
+        "retained_growth": said.get("retained_growth"),
+        "retained_left_s": said.get("retained_left_s"),
         "window_bytes": window.get("bytes"),
         "window_batches": window.get("batches"),
         "report_age_s": None if report is None else round(report.age_s, 1),
@@ -151,6 +158,13 @@ def _pipeline_row(entry: Mapping[str, Any]) -> list[Any]:
 
 
 def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
+    for source in document["sources"]:
+        if (left_s := source["retained_left_s"]) is not None and left_s < SHORT_S:
+            yield f"{source['source']}: {left_s:,.0f} s are left until its server drops log that we need, or may"
+        if source["spill_full"]:
+            yield f"{source['source']}: the capture's spill is full, its server keeps the log"
+        elif source["spill_bytes"]:
+            yield f"{source['source']}: {human_bytes(source['spill_bytes'])} of batches are on the capture's disk"
     for entry in document["pipelines"]:
         for table, progress in entry["snapshot"].items():
             yield f"{entry['pipeline']}: copying {table}, {progress['rows']:,} of about {progress['estimate']:,} rows"

@@ -82,7 +82,13 @@ class State(StrEnum):
 
     SLOT_MISSING = "slot-missing"
     SLOT_INVALIDATED = "slot-invalidated"
+    #: The source kept more log for us than it was allowed to; we have let go of it.
+    LOG_LIMIT = "log-limit"
     IDENTITY_CHANGED = "identity-changed"
+    #: Batches on the capture's disk, whose log the source may have dropped, are not there any more.
+    SPILL_LOST = "spill-lost"
+    #: They are there, but were written with another key.
+    SPILL_LOCKED = "spill-locked"
     POSITION_LOST = "position-lost"
     UNKNOWN_MESSAGE = "unknown-message"
     UNREPRESENTABLE_VALUE = "unrepresentable-value"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -81,13 +81,49 @@ def _time_zone(name: str) -> str:
 
 
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
+#: A shorter key could be guessed.
+_SHORTEST_KEY: Final = 32
+
+
+def _long_key(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < _SHORTEST_KEY:
+        message = f"must have at least {_SHORTEST_KEY} characters; openssl rand -base64 32 makes one"
+        raise PydanticCustomError("key", message)
+    return key
+
+
+class Spill(Block):
+    """Where captures keep batches while a target is away and `retained_log.policy` is `spill`: encrypted with `key`, up
+    to `max_bytes` for each source, in `directory` (`spill` in `state_dir` unless it is given)."""
+
+    key: Annotated[SecretStr, AfterValidator(_long_key)]
+    directory: Path | None = None
+    max_bytes: Annotated[Int, Field(ge=1)] = 10_737_418_240
+
+
+class RetainedLog(Block):
+    """What a source's log that is kept for us may come to. At `limit_bytes` the policy acts: `hold` says so and goes on
+    waiting; `spill` keeps batches on the capture's disk instead, also when less than `warn_left_s` is left; `detach`
+    gives the log up and stops the source's pipelines in the state `log-limit`. Warnings begin at half of the limit, and
+    when less than `warn_left_s` is left until a limit of ours or of the server is reached."""
+
+    limit_bytes: Annotated[Int, Field(ge=1)] | None = None
+    policy: Literal["hold", "spill", "detach"] = "hold"
+    warn_left_s: Annotated[Seconds, Field(ge=0)] = 3600
+
+    @model_validator(mode="after")
+    def _detaches_at_a_limit(self) -> RetainedLog:
+        if self.policy == "detach" and self.limit_bytes is None:
+            raise PydanticCustomError("limit", "policy detach needs limit_bytes")
+        return self
 
 
 class Database(Block):
-    """A database to read from or write to."""
+    """A database to read from or write to. `retained_log` is about its log, where it is a source."""
 
     _name: str = PrivateAttr("")
     url: Url
+    retained_log: RetainedLog = RetainedLog()
 
     @property
     def name(self) -> str:
@@ -256,14 +292,17 @@ class Schedule(Block):
 
 class Settings(Block):
     """Everything that the configuration says. `control` and `broker` None: embedded servers under `state_dir`.
+    Batches of more than `broker_payload_limit_bytes` wait in the control store, and the broker only holds their names.
     `timezone`: of crontabs; `clock_skew_s`: difference of clocks that is warned of."""
 
     control: Annotated[Url, AfterValidator(_control_url)] | None = None
     broker: Annotated[Url, AfterValidator(_broker_url)] | None = None
+    broker_payload_limit_bytes: Annotated[Int, Field(ge=1024)] = 8_388_608
     state_dir: Path = Path(".worker-sync")
     databases: Annotated[dict[Name, Database], Field(min_length=1)]
     pipelines: Annotated[dict[Name, Pipeline], Field(min_length=1)]
     capture: Capture = Capture()
+    spill: Spill | None = None
     worker: Worker = Worker()
     workers: dict[Queue, Pool] = Field(default_factory=dict)
     breaker: Breaker = Breaker()
@@ -314,6 +353,8 @@ class Settings(Block):
         """Every password in the settings, for the log's redaction."""
         urls = [self.control, self.broker, *(database.url for database in self.databases.values())]
         found = {secret for url in urls if url for secret in url.secrets()}
+        if self.spill is not None:
+            found.add(self.spill.key.get_secret_value())
         if self.flower.password is not None:
             found.add(self.flower.password.get_secret_value())
         rules = [rule for pipeline in self.pipelines.values() for rule in pipeline.tables]
@@ -338,7 +379,11 @@ def parse(data: Mapping[str, Any], *, where: str, folder: Path) -> Settings:
     problems += _contradictions(settings) if settings else []
     if problems or settings is None:
         raise SettingsError(where, problems)
-    return settings.model_copy(update={"state_dir": folder / settings.state_dir})
+    state_dir = folder / settings.state_dir
+    spill = settings.spill and settings.spill.model_copy(
+        update={"directory": folder / (settings.spill.directory or state_dir / "spill")}
+    )
+    return settings.model_copy(update={"state_dir": state_dir, "spill": spill})
 
 
 def json_schema() -> dict[str, Any]:
@@ -346,8 +391,19 @@ def json_schema() -> dict[str, Any]:
     return Settings.model_json_schema()
 
 
+#: Engines that keep log until we have confirmed it. The others drop theirs by age or size, whoever needs it.
+_HOLDS_LOG: Final = frozenset({"postgresql", "postgres", "memory"})
+
+
 def _contradictions(settings: Settings) -> list[Problem]:
     found: list[Problem] = []
+    for name, entry in settings.databases.items():
+        if entry.retained_log.policy == "spill" and settings.spill is None:
+            message = "spill needs a key: set spill.key (openssl rand -base64 32 makes one)"
+            found.append(Problem(f"databases.{name}.retained_log.policy", message))
+        if entry.retained_log.policy == "detach" and entry.url.scheme not in _HOLDS_LOG:
+            message = "detach frees nothing here: this server keeps no log for us; write hold"
+            found.append(Problem(f"databases.{name}.retained_log.policy", message))
     for name, pipeline in settings.pipelines.items():
         at = f"pipelines.{name}"
         for role, database in (("source", pipeline.source), ("target", pipeline.target)):

@@ -145,6 +145,12 @@ class Collector(PrometheusCollector):
             families.put("sync_window_bytes", window.get("bytes"), source=source)
             families.put("sync_window_batches", window.get("batches"), source=source)
             families.put("sync_retained_log_bytes", said.get("retained_bytes"), source=source)
+            spill = said.get("spill", {})
+            families.put("sync_spill_bytes", spill.get("bytes"), source=source)
+            families.put("sync_spill_full", None if not spill else float(spill["full"]), source=source)
+            growth = said.get("retained_growth")
+            families.put("sync_retained_log_growth_bytes_per_second", growth, source=source)
+            families.put("sync_retained_log_seconds_left", said.get("retained_left_s"), source=source)
         families.put("sync_captured_rows_total", said.get("read_changes"), source=source)
         families.put("sync_resent_batches_total", said.get("resent_batches"), source=source)
         for pipeline, entry in said.get("pipelines", {}).items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from psycopg.types.json import Jsonb
 
@@ -15,8 +15,9 @@ from worker_sync.store.connection import Connection
 class Checkpoint:
     """`confirmed`: commit position up to which all targets have applied the source of that `identity`. `lanes`: the
     position of each `pipeline/shard` as text. `token`: the lease's of the process that saved it. `unseen`: the
-    transactions (commit, time, xid) that a snapshot which begins now must see. `age_s`: seconds since it was saved, by
-    the store's clock."""
+    transactions (commit, time, xid) that a snapshot which begins now must see. `spilled`: how far the batches of a
+    shard were on the capture's disk, by `pipeline/shard`; what is between the shard's position and that is only there.
+    `age_s`: seconds since it was saved, by the store's clock."""
 
     source: str
     identity: str
@@ -24,6 +25,7 @@ class Checkpoint:
     lanes: Mapping[str, str]
     token: int
     unseen: Sequence[tuple[str, int, str]] = ()
+    spilled: Mapping[str, str] = field(default_factory=dict)
     age_s: float = 0.0
 
 
@@ -39,6 +41,7 @@ class Checkpoints:
             "confirmed": checkpoint.confirmed,
             "lanes": Jsonb(dict(checkpoint.lanes)),
             "unseen": Jsonb(list(checkpoint.unseen)),
+            "spilled": Jsonb(dict(checkpoint.spilled)),
             "token": checkpoint.token,
         }
         if self._connection.one("save_checkpoint", parameters) is None:

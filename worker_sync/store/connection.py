@@ -40,23 +40,24 @@ class Connection:
         self._open: psycopg.Connection[Record] | None = None
         self._process = 0
 
-    def run(self, name: str, parameters: Mapping[str, Any] | None = None) -> list[Record]:
-        """The rows of the statement called `name`, empty for one without a result."""
+    def run(self, name: str, parameters: Mapping[str, Any] | None = None, *, binary: bool = False) -> list[Record]:
+        """The rows of the statement called `name`, empty for one without a result. With `binary` large values come
+        without a detour through text."""
         with self._lock, self._guard():
             known = self._open is not None
             try:
-                return self._run(name, parameters)
+                return self._run(name, parameters, binary)
             except psycopg.Error as error:
                 if not (known and self._is_lost()):
                     raise translate(self._url, error) from error
             try:
-                return self._run(name, parameters)
+                return self._run(name, parameters, binary)
             except psycopg.Error as error:
                 raise translate(self._url, error) from error
 
-    def one(self, name: str, parameters: Mapping[str, Any] | None = None) -> Record | None:
+    def one(self, name: str, parameters: Mapping[str, Any] | None = None, *, binary: bool = False) -> Record | None:
         """The only row of the statement, None without one."""
-        rows = self.run(name, parameters)
+        rows = self.run(name, parameters, binary=binary)
         return rows[0] if rows else None
 
     @contextmanager
@@ -76,8 +77,8 @@ class Connection:
                 self._open.close()
             self._open = None
 
-    def _run(self, name: str, parameters: Mapping[str, Any] | None) -> list[Record]:
-        cursor = self._connected().execute(queries()[name].encode(), parameters)
+    def _run(self, name: str, parameters: Mapping[str, Any] | None, binary: bool) -> list[Record]:
+        cursor = self._connected().execute(queries()[name].encode(), parameters, binary=binary)
         return cursor.fetchall() if cursor.description else []
 
     def _is_lost(self) -> bool:

@@ -76,16 +76,16 @@ UPDATE worker_sync_control.signals SET finished_at = clock_timestamp(), result =
 WHERE id = %(id)s AND finished_at IS NULL;
 
 -- save_checkpoint: Keep the newest checkpoint of the newest holder.
-INSERT INTO worker_sync_control.checkpoints AS kept (source, identity, confirmed, lanes, unseen, token)
-VALUES (%(source)s, %(identity)s, %(confirmed)s, %(lanes)s, %(unseen)s, %(token)s)
+INSERT INTO worker_sync_control.checkpoints AS kept (source, identity, confirmed, lanes, unseen, spilled, token)
+VALUES (%(source)s, %(identity)s, %(confirmed)s, %(lanes)s, %(unseen)s, %(spilled)s, %(token)s)
 ON CONFLICT (source) DO UPDATE
 SET identity = excluded.identity, confirmed = excluded.confirmed, lanes = excluded.lanes, unseen = excluded.unseen,
-    token = excluded.token, saved_at = clock_timestamp()
+    spilled = excluded.spilled, token = excluded.token, saved_at = clock_timestamp()
 WHERE kept.token <= excluded.token
 RETURNING token;
 
 -- load_checkpoint: The checkpoint of a source.
-SELECT source, identity, confirmed, lanes, unseen, token,
+SELECT source, identity, confirmed, lanes, unseen, spilled, token,
     extract(epoch FROM clock_timestamp() - saved_at)::float8 AS age_s
 FROM worker_sync_control.checkpoints WHERE source = %(source)s;
 
@@ -326,3 +326,17 @@ WHERE run.entry = placed.entry AND run.scheduled_for = placed.scheduled_for AND 
     AND placed.place > 1
     AND (placed.place > %(most)s OR run.scheduled_for < clock_timestamp() - make_interval(secs => %(older_than_s)s))
 RETURNING run.entry;
+
+-- put_claim: Keep a batch that is too large for the broker; the same again only makes it younger.
+INSERT INTO worker_sync_control.claims (pipeline, name, data) VALUES (%(pipeline)s, %(name)s, %(data)b)
+ON CONFLICT (pipeline, name) DO UPDATE SET stored_at = clock_timestamp();
+
+-- get_claim: The batch that a message names.
+SELECT data FROM worker_sync_control.claims WHERE pipeline = %(pipeline)s AND name = %(name)s;
+
+-- remove_claim: The batch is applied.
+DELETE FROM worker_sync_control.claims WHERE pipeline = %(pipeline)s AND name = %(name)s;
+
+-- forget_claims: Remove what nobody has come for.
+DELETE FROM worker_sync_control.claims
+WHERE stored_at < clock_timestamp() - make_interval(secs => %(older_than_s)s) RETURNING name;

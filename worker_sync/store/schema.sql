@@ -46,7 +46,7 @@ CREATE TABLE worker_sync_control.signals (
 CREATE INDEX signals_pending ON worker_sync_control.signals (source, id) WHERE finished_at IS NULL;
 
 -- Up to where a source is confirmed, where its lanes (pipeline/shard) stand, and the transactions that a snapshot which
--- begins now must see.
+-- begins now must see. `spilled`: how far the batches of a lane are on its capture's disk.
 CREATE TABLE worker_sync_control.checkpoints (
     source text PRIMARY KEY,
     identity text NOT NULL,
@@ -54,7 +54,8 @@ CREATE TABLE worker_sync_control.checkpoints (
     lanes jsonb NOT NULL,
     unseen jsonb NOT NULL DEFAULT '[]',
     token bigint NOT NULL,
-    saved_at timestamptz NOT NULL DEFAULT clock_timestamp()
+    saved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    spilled jsonb NOT NULL DEFAULT '{}'
 );
 
 -- The latest word of each running process.
@@ -155,3 +156,15 @@ CREATE TABLE worker_sync_control.schedule_runs (
 );
 
 CREATE INDEX schedule_runs_claimed ON worker_sync_control.schedule_runs (entry, scheduled_for) WHERE status = 'claimed';
+
+-- Batches that are too large for the broker, whose messages only name them. Removed once they are applied, or when they are
+-- old: a capture sends again what was lost.
+CREATE TABLE worker_sync_control.claims (
+    pipeline text NOT NULL,
+    name text NOT NULL,
+    data bytea NOT NULL,
+    stored_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (pipeline, name)
+);
+
+ALTER TABLE worker_sync_control.claims ALTER COLUMN data SET STORAGE EXTERNAL;

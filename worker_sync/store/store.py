@@ -9,6 +9,7 @@ from typing import Self
 
 from worker_sync.core.secrets import Url
 from worker_sync.store.checkpoints import Checkpoints
+from worker_sync.store.claims import Claims
 from worker_sync.store.connection import Connection, Guard
 from worker_sync.store.dead_letters import DeadLetters
 from worker_sync.store.health import HealthResults
@@ -36,6 +37,7 @@ class ControlStore:
         self.pipelines = States(self._connection, "pipeline")
         self.sources = States(self._connection, "source")
         self.signals = Signals(self._connection)
+        self.claims = Claims(self._connection)
         self.checkpoints = Checkpoints(self._connection)
         self.reports = Reports(self._connection)
         self.health = HealthResults(self._connection)
