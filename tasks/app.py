@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery
 from celery.signals import setup_logging
 
 from tasks import redis_transport
+from tasks.application import Application
 from tasks.celeryconfig import celery_settings
 from tasks.configuration import settings
 from worker_sync.core import log
 
 redis_transport.install()
-app = Celery("worker-sync", set_as_current=False, include=["tasks.sync", "tasks.health", "tasks.cleanup"])
+app = Application(
+    "worker-sync",
+    set_as_current=False,
+    include=["tasks.sync", "tasks.health", "tasks.cleanup", "tasks.drain", "tasks.progress"],
+)
 app.add_defaults(lambda: celery_settings(settings()))
 
 

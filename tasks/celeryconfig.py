@@ -5,20 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from celery.schedules import crontab
-from kombu import Queue
 
 from beat_schedule import Entry, schedule
-from tasks import beat
+from tasks import beat, rabbitmq, redis
 from tasks.configuration import broker_url
-from tasks.queues import BY_TASK, NAMES
+from tasks.queues import BY_TASK
 from worker_sync.core.errors import ConfigError
 from worker_sync.core.settings import Settings
-
-#: Seconds after which Redis gives a message that was not acknowledged to another worker. It must exceed the longest
-#: time limit with a retry's delay, or a task that merely takes long runs twice.
-VISIBILITY_S: Final = 3600
-#: Longer than the broker's blocking reads (1 s), short enough to notice a host that vanished.
-SOCKET_TIMEOUT_S: Final = 15
 
 RELIABLE: Final = {
     "task_acks_late": True,
@@ -32,18 +25,11 @@ RELIABLE: Final = {
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
     "broker_connection_timeout": 4,
+    # What can't reach a task is kept as a dead letter instead of thrown away.
+    "worker_consumer": "tasks.consumer:Consumer",
     # A publisher that can't reach the broker wants to know within seconds.
     "task_publish_retry": True,
     "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
-    "broker_transport_options": {
-        "visibility_timeout": VISIBILITY_S,
-        "socket_timeout": SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": 4,
-        "socket_keepalive": True,
-        "health_check_interval": 30,
-        # Every step is one more list per queue to wait on.
-        "priority_steps": [0],
-    },
 }
 
 LEAN: Final = {
@@ -61,11 +47,12 @@ LEAN: Final = {
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """The whole configuration of the Celery application."""
+    broker = broker_url(settings)
     return {
         **RELIABLE,
         **LEAN,
-        "broker_url": broker_url(settings).reveal(),
-        "task_queues": [Queue(name, routing_key=name) for name in NAMES],
+        **_transport(broker.scheme),
+        "broker_url": broker.reveal(),
         "task_default_queue": "default",
         "task_default_routing_key": "default",
         "task_create_missing_queues": False,
@@ -79,6 +66,10 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "beat_max_loop_interval": 5,
         "beat_scheduler": beat.NAME,
     }
+
+
+def _transport(scheme: str) -> dict[str, Any]:
+    return rabbitmq.celery_settings(scheme) if scheme in rabbitmq.SCHEMES else redis.celery_settings()
 
 
 def _beat(name: str, entry: Entry) -> dict[str, Any]:

@@ -36,7 +36,7 @@ QUEUES: Final = (
         "solo",
         60,
     ),
-    QueueRow("dead_letter", (), "solo", 900),
+    QueueRow("dead_letter", ("dead_letters.drain",), "solo", 900),
 )
 
 BY_TASK: Final = {task: row for row in QUEUES for task in row.tasks}

@@ -1,0 +1,61 @@
+"""Redis as the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from tasks.redis import VISIBILITY_S
+from tests.contract.broker_contract import LONG_S, SECRET, Bed, BrokerContract
+from tests.fixtures.eventually import eventually
+from worker_sync.embedded import EmbeddedRedis
+
+pytestmark = pytest.mark.timeout(300)
+
+
+class TestRedis(BrokerContract):
+    @pytest.fixture
+    def broker_url(self, redis_server: EmbeddedRedis) -> Iterator[str]:
+        yield redis_server.url
+
+    @pytest.fixture
+    def broker_server(self, redis_server: EmbeddedRedis) -> EmbeddedRedis:
+        return redis_server
+
+    def forget_worker(self, bed: Bed) -> None:
+        with redis.Redis.from_url(bed.url) as client:
+            for tag in client.zrange("unacked_index", 0, -1):
+                client.zincrby("unacked_index", -VISIBILITY_S, tag)
+
+    def refuse(self, server: Any) -> None:
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", "1")
+
+    def take(self, server: Any) -> None:
+        with redis.Redis.from_url(server.url) as client:
+            client.config_set("maxmemory", "0")
+
+    @pytest.mark.parametrize("raw", [f"{SECRET}{{", "{}", "[1]", "\udcff"])
+    def test_bytes_that_no_celery_has_sent_become_a_letter(self, bed: Bed, raw: str) -> None:
+        with bed.worker(queues="default,dead_letter") as worker:
+            with redis.Redis.from_url(bed.url) as client:
+                client.lpush("default", raw.encode(errors="surrogateescape"))
+            bed.send("test.note", "later")
+            bed.await_notes("later")
+            letter = bed.await_letter()
+            assert SECRET not in worker.text()
+        assert letter.error_type == "UnknownMessage"
+
+    def test_what_a_worker_holds_counts(self, bed: Bed) -> None:
+        with bed.worker():
+            bed.send("test.hold", "held")
+            bed.await_notes("held begun")
+            held = bed.depths()["default"]
+            assert held.depth == 1
+            assert held.oldest_age_s is not None
+            bed.go()
+            eventually(lambda: bed.depths()["default"].depth == 0, LONG_S)
