@@ -51,7 +51,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     return {
         **RELIABLE,
         **LEAN,
-        **_transport(broker.scheme),
+        **transport(broker.scheme),
         "broker_url": broker.reveal(),
         "task_default_queue": "default",
         "task_default_routing_key": "default",
@@ -68,7 +68,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _transport(scheme: str) -> dict[str, Any]:
+def transport(scheme: str) -> dict[str, Any]:
+    """The part that depends on the broker."""
     return rabbitmq.celery_settings(scheme) if scheme in rabbitmq.SCHEMES else redis.celery_settings()
 
 

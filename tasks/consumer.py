@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from tasks import messages
+from tasks import messages, rabbitmq
 from tasks.application import uses_rabbitmq
 from tasks.rabbitmq import DELIVERY_LIMIT
 from worker_sync.core.errors import Unreachable
@@ -23,6 +23,14 @@ log = logging.getLogger(__name__)
 
 class Consumer(AnyConsumer):  # type: ignore[misc]
     """Errors say what kind of message it was and never quote it: it may hold rows."""
+
+    def connect(self) -> Any:
+        connection = super().connect()
+        if uses_rabbitmq(self.app):
+            # Celery declares the queues that this worker consumes and then binds all of them for delays.
+            with self.app.connection_for_write() as own:
+                rabbitmq.declare(own)
+        return connection
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         self._put_aside(message, type(exc).__name__, "its content can't be decoded")

@@ -11,15 +11,43 @@ import json
 import uuid
 from typing import Any, Final
 
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 
 NAME: Final = f"{__name__}:Transport"
 #: The header in which RabbitMQ's quorum queues count too.
 DELIVERIES: Final = "x-delivery-count"
 
 
+class Message(virtual.Message):
+    """What lay in the list of a queue; of anything but a message, its text is the body."""
+
+    def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
+        if not _has_form(payload):
+            payload = foreign(json.dumps(payload, default=repr).encode(), "")
+        super().__init__(payload, channel=channel, **kwargs)
+
+
+def _has_form(payload: Any) -> bool:
+    if not isinstance(payload, dict) or not isinstance(payload.get("headers", {}), dict):
+        return False
+    properties = payload.get("properties")
+    if not isinstance(properties, dict) or "delivery_tag" not in properties:
+        return False
+    info = properties.get("delivery_info")
+    if not isinstance(info, dict) or not {"exchange", "routing_key"} <= info.keys():
+        return False
+    return _has_body(payload.get("body"), properties.get("body_encoding"))
+
+
+def _has_body(body: Any, encoding: Any) -> bool:
+    # A full look would decode every body twice. What isn't base64 has a length or characters that base64 has not.
+    return encoding != "base64" or (isinstance(body, str) and len(body) % 4 == 0 and body.isascii())
+
+
 class Channel(redis.Channel):
     """Holds no connection while it isn't in use: clients borrow them from the channel's pool."""
+
+    Message = Message
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         # What subscribes or waits keeps its connection, so it must have a client of its own.
@@ -46,12 +74,6 @@ class Channel(redis.Channel):
             self.connection._deliver(foreign(raw, name), name)
             return True
 
-    def message_to_python(self, raw_message: Any) -> Any:
-        try:
-            return super().message_to_python(raw_message)
-        except (KeyError, TypeError, AttributeError, ValueError):
-            return super().message_to_python(foreign(json.dumps(raw_message, default=repr).encode(), ""))
-
 
 def foreign(raw: bytes, queue: str) -> dict[str, Any]:
     """Bytes that no Celery has sent, in the form of a message whose body they are."""
@@ -74,7 +96,7 @@ def message_from(channel: Channel, raw: bytes) -> Any:
         content = json.loads(raw)
     except ValueError:
         content = foreign(raw, "")
-    return channel.message_to_python(content)
+    return channel.Message(content, channel=channel)
 
 
 def _remembering(client: Any) -> Any:

@@ -249,8 +249,23 @@ class BrokerContract:
             messages.replay(payload.replace(b"test.nope", b"test.note"), bed.app)
             bed.await_notes("replayed")
 
+    def test_a_message_that_is_given_back_too_often_becomes_a_letter(self, bed: Bed) -> None:
+        self.prepare(bed)
+        bed.send("test.note", "never")
+        with kombu.Connection(bed.url) as connection, connection.channel() as channel:
+            queue = bed.app.amqp.queues["default"](channel)
+            for _ in range(DELIVERY_LIMIT + 1):
+                eventually(lambda: give_back(queue), LONG_S, "it is there")
+        with bed.worker(queues="default,dead_letter"):
+            letter = bed.await_letter()
+        assert (letter.error_type, letter.task, letter.queue) == ("delivery_limit", "test.note", "default")
+        assert bed.notes() == []
+
+    @pytest.mark.long
     def test_a_message_that_kills_its_worker_again_and_again_becomes_a_letter(self, bed: Bed) -> None:
-        with bed.worker("-P", "prefork", "-c", "1", queues="default"):
+        with bed.config.open("a") as config:
+            config.write("worker: {pool: prefork, concurrency: 1}\n")
+        with bed.worker():
             bed.send("test.crash", "crashed")
             bed.send("test.note", "later")
             bed.await_notes("later")
@@ -350,3 +365,11 @@ class BrokerContract:
         if uses_rabbitmq(bed.app):
             with kombu.Connection(bed.url) as connection:
                 rabbitmq.declare(connection)
+
+
+def give_back(queue: Any) -> bool:
+    """Take a message and hand it back, as a worker does that can't do it; False when there is none yet."""
+    message = queue.get(no_ack=False)
+    if message is not None:
+        message.requeue()
+    return message is not None

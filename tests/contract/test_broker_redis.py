@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,13 +12,18 @@ from tests.contract.broker_contract import LONG_S, SECRET, Bed, BrokerContract
 from tests.fixtures.eventually import eventually
 from worker_sync.embedded import EmbeddedRedis
 
+#: Everything of a message but a body in its encoding.
+BAD_BODY = (
+    '{"body": "%%%", "headers": {"task": "test.note"}, "properties": {"body_encoding": "base64", "delivery_tag": "t", '
+    '"delivery_info": {"exchange": "", "routing_key": "default"}}}'
+)
 pytestmark = pytest.mark.timeout(300)
 
 
 class TestRedis(BrokerContract):
     @pytest.fixture
-    def broker_url(self, redis_server: EmbeddedRedis) -> Iterator[str]:
-        yield redis_server.url
+    def broker_url(self, redis_server: EmbeddedRedis) -> str:
+        return redis_server.url
 
     @pytest.fixture
     def broker_server(self, redis_server: EmbeddedRedis) -> EmbeddedRedis:
@@ -39,7 +43,7 @@ class TestRedis(BrokerContract):
         with redis.Redis.from_url(server.url) as client:
             client.config_set("maxmemory", "0")
 
-    @pytest.mark.parametrize("raw", [f"{SECRET}{{", "{}", "[1]", "\udcff"])
+    @pytest.mark.parametrize("raw", [f"{SECRET}{{", "{}", "[1]", "\udcff", BAD_BODY])
     def test_bytes_that_no_celery_has_sent_become_a_letter(self, bed: Bed, raw: str) -> None:
         with bed.worker(queues="default,dead_letter") as worker:
             with redis.Redis.from_url(bed.url) as client:
@@ -48,7 +52,7 @@ class TestRedis(BrokerContract):
             bed.await_notes("later")
             letter = bed.await_letter()
             assert SECRET not in worker.text()
-        assert letter.error_type == "UnknownMessage"
+        assert letter.error_type == "ContentDisallowed"
 
     def test_what_a_worker_holds_counts(self, bed: Bed) -> None:
         with bed.worker():

@@ -11,6 +11,7 @@ from typing import Any, Final
 from kombu import Connection, Queue
 from kombu.exceptions import OperationalError
 
+from tasks.celeryconfig import transport
 from tasks.rabbitmq import SCHEMES
 from worker_sync.core.errors import Unreachable
 from worker_sync.core.secrets import Url
@@ -54,8 +55,9 @@ class Waiting:
 class QueueDepths(ABC):
     """Asks the broker over one connection; a broken one is opened again at the next call."""
 
-    def __init__(self, url: str, queues: Sequence[str]) -> None:
-        self._connection = Connection(url, connect_timeout=CONNECT_S)
+    def __init__(self, url: Url, queues: Sequence[str]) -> None:
+        verify = transport(url.scheme).get("broker_use_ssl", False)
+        self._connection = Connection(url.reveal(), connect_timeout=CONNECT_S, ssl=verify)
         self._queues = queues
         refused: tuple[type[BaseException], ...] = self._connection.channel_errors
         lost: tuple[type[BaseException], ...] = self._connection.connection_errors
@@ -100,7 +102,7 @@ class RabbitmqQueues(QueueDepths):
     queue), because queues are first in, first out, and after the last time that the queue was seen empty.
     """
 
-    def __init__(self, url: str, queues: Sequence[str], begun: Callable[[], Mapping[str, float]] = lambda: {}) -> None:
+    def __init__(self, url: Url, queues: Sequence[str], begun: Callable[[], Mapping[str, float]] = dict) -> None:
         super().__init__(url, queues)
         self._begun = begun
         self._empty_at: dict[str, float] = {}
@@ -132,8 +134,8 @@ class RabbitmqQueues(QueueDepths):
             return count
 
 
-def queues_of(url: Url, queues: Sequence[str], begun: Callable[[], Mapping[str, float]] = lambda: {}) -> QueueDepths:
+def queues_of(url: Url, queues: Sequence[str], begun: Callable[[], Mapping[str, float]] = dict) -> QueueDepths:
     """What asks the broker at `url`."""
     if url.scheme in SCHEMES:
-        return RabbitmqQueues(url.reveal(), queues, begun)
-    return RedisQueues(url.reveal(), queues)
+        return RabbitmqQueues(url, queues, begun)
+    return RedisQueues(url, queues)
