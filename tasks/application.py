@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
-from amqp.exceptions import MessageNacked
+from amqp.exceptions import AMQPError, MessageNacked
 from celery import Celery
 from celery.signals import before_task_publish
+from kombu import Producer
 from kombu.exceptions import OperationalError
 
 from tasks import rabbitmq
@@ -24,12 +27,28 @@ class Application(Celery):
         self, name: str, args: Any = None, kwargs: Any = None, countdown: float | None = None, **options: Any
     ) -> Any:
         """As Celery's. Raises OperationalError when the broker can't be reached or doesn't take the message."""
-        if uses_rabbitmq(self):
-            countdown, options = rabbitmq.send_options(name, countdown, options)
-        try:
+        if not uses_rabbitmq(self):
             return super().send_task(name, args, kwargs, countdown, **options)
-        except MessageNacked as refused:
-            raise OperationalError("the broker refused the message") from refused
+        countdown, options = rabbitmq.send_options(name, countdown, options)
+        if options.get("producer") is not None:
+            return super().send_task(name, args, kwargs, countdown, **options)
+        with producing(self) as options["producer"]:
+            return super().send_task(name, args, kwargs, countdown, **options)
+
+
+@contextmanager
+def producing(app: Celery) -> Iterator[Producer]:
+    """A producer of the pool. Whatever keeps it from publishing is an OperationalError."""
+    with app.producer_pool.acquire(block=True) as producer:
+        try:
+            yield producer
+        except (OperationalError, AMQPError, MessageNacked, OSError) as error:
+            # To close the connection takes an answer, for which a broker that doesn't listen lets us wait.
+            if producer.connection is not None:
+                producer.connection.collect()
+            if isinstance(error, OperationalError):
+                raise
+            raise OperationalError(str(error) or "the broker refused the message") from error
 
 
 def uses_rabbitmq(app: Celery) -> bool:

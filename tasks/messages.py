@@ -16,7 +16,7 @@ from celery import Celery
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from tasks.application import PUBLISHED_AT, uses_rabbitmq
+from tasks.application import PUBLISHED_AT, producing, uses_rabbitmq
 from tasks.queues import NAMES
 from tasks.rabbitmq import CONFIRM_S, DEAD_LETTERS, DELIVERY_LIMIT, queue_of
 from worker_sync.core.errors import ConfigError, Unreachable
@@ -73,7 +73,7 @@ def publish(app: Celery, queue: str, body: bytes, headers: Mapping[str, Any], **
         options |= {"confirm_timeout": CONFIRM_S, "timeout": CONFIRM_S}
     options["declare"] = [dead_letters(app)] if queue == DEAD_LETTERS.name else [app.amqp.queues[queue]]
     try:
-        with app.producer_pool.acquire(block=True) as producer:
+        with producing(app) as producer:
             producer.publish(body, headers=dict(headers), **options)
     except OperationalError as error:
         raise Unreachable(f"the broker: {error}") from error

@@ -17,7 +17,7 @@ from worker_sync.core.secrets import Url
 from worker_sync.exporter.begun import begun
 from worker_sync.exporter.queues import RabbitmqQueues
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 class TestRabbitmq(BrokerContract):
@@ -39,6 +39,7 @@ class TestRabbitmq(BrokerContract):
         server.ctl("set_vm_memory_high_watermark", "absolute", "1GB")
 
     def test_what_was_confirmed_survives_a_kill_of_the_broker(self, bed: Bed, broker_server: RabbitmqServer) -> None:
+        self.prepare(bed)
         words = [str(number) for number in range(20)]
         for word in words:
             bed.send("test.note", word)
