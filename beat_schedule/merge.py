@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from beat_schedule import cleanup, health, heartbeat
+from beat_schedule import cleanup, dead_letters, health, heartbeat
 from beat_schedule.entry import Entry
 from worker_sync.core.errors import ConfigError
 from worker_sync.core.settings import Schedule, Settings
 from worker_sync.core.settings_file import suggestion
 
-CONCERNS: Final = (heartbeat.ENTRIES, health.ENTRIES, cleanup.ENTRIES)
+CONCERNS: Final = (heartbeat.ENTRIES, health.ENTRIES, cleanup.ENTRIES, dead_letters.ENTRIES)
 
 
 def schedule(settings: Settings) -> dict[str, Entry]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery
 from celery.signals import setup_logging
 
 from tasks import redis_transport
+from tasks.application import Application
 from tasks.celeryconfig import celery_settings
 from tasks.configuration import settings
 from worker_sync.core import log
 
 redis_transport.install()
-app = Celery(
+app = Application(
     "worker-sync",
     set_as_current=False,
-    include=["tasks.sync", "tasks.health", "tasks.cleanup", "tasks.dead_letters"],
+    include=["tasks.sync", "tasks.health", "tasks.cleanup", "tasks.dead_letters", "tasks.drain", "tasks.progress"],
 )
 app.add_defaults(lambda: celery_settings(settings()))
 # By name: only a worker needs them.

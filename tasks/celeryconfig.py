@@ -4,20 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from kombu import Queue
-
+from tasks import rabbitmq, redis
 from tasks.configuration import broker_url
-from tasks.queues import BY_TASK, NAMES
+from tasks.queues import BY_TASK
 from worker_sync.core.settings import Settings
 
-#: Seconds after which Redis gives a message that was not acknowledged to another worker. It must exceed the longest
-#: time limit with a retry's delay, or a task that merely takes long runs twice.
-VISIBILITY_S: Final = 3600
-#: Longer than the broker's blocking reads (1 s), short enough to notice a host that vanished.
-SOCKET_TIMEOUT_S: Final = 15
-
-#: Gives signs of life; by name, because only a worker needs it.
-CONSUMER: Final = "tasks.liveness:Consumer"
 #: Seconds before its time limit at which a task is interrupted, if it can be.
 SOFTER_S: Final = 10
 
@@ -33,18 +24,11 @@ RELIABLE: Final = {
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
     "broker_connection_timeout": 4,
+    # What can't reach a task is kept as a dead letter; signs of life go on while the broker is away.
+    "worker_consumer": "tasks.consumer:Consumer",
     # A publisher that can't reach the broker wants to know within seconds.
     "task_publish_retry": True,
     "task_publish_retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
-    "broker_transport_options": {
-        "visibility_timeout": VISIBILITY_S,
-        "socket_timeout": SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": 4,
-        "socket_keepalive": True,
-        "health_check_interval": 30,
-        # Every step is one more list per queue to wait on.
-        "priority_steps": [0],
-    },
 }
 
 LEAN: Final = {
@@ -62,17 +46,17 @@ LEAN: Final = {
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """The whole configuration of the Celery application."""
+    broker = broker_url(settings)
     return {
         **RELIABLE,
         **LEAN,
-        "broker_url": broker_url(settings).reveal(),
-        "task_queues": [Queue(name, routing_key=name) for name in NAMES],
+        **transport(broker.scheme),
+        "broker_url": broker.reveal(),
         "task_default_queue": "default",
         "task_default_routing_key": "default",
         "task_create_missing_queues": False,
         "task_routes": {task: {"queue": row.name} for task, row in BY_TASK.items()},
         "task_annotations": {task: _limits(row.time_limit_s) for task, row in BY_TASK.items()},
-        "worker_consumer": CONSUMER,
         "worker_pool": settings.worker.pool,
         "worker_concurrency": settings.worker.concurrency,
         "timezone": "UTC",
@@ -85,3 +69,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 def _limits(seconds: int) -> dict[str, int]:
     """The softer limit raises an error in the task, which is retried; the hard one ends its process."""
     return {"time_limit": seconds, "soft_time_limit": seconds - SOFTER_S}
+
+
+def transport(scheme: str) -> dict[str, Any]:
+    """The part that depends on the broker."""
+    return rabbitmq.celery_settings(scheme) if scheme in rabbitmq.SCHEMES else redis.celery_settings()

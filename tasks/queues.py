@@ -50,7 +50,7 @@ QUEUES: Final = (
         "solo",
         60,
     ),
-    QueueRow("dead_letter", ("dead_letters.discard", "dead_letters.replay"), "solo", 900),
+    QueueRow("dead_letter", ("dead_letters.discard", "dead_letters.drain", "dead_letters.replay"), "solo", 900),
 )
 
 BY_TASK: Final = {task: row for row in QUEUES for task in row.tasks}

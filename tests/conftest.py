@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.fixtures.fix_mysql",
     "tests.fixtures.fix_postgres",
     "tests.fixtures.fix_proxy",
+    "tests.fixtures.fix_rabbitmq",
     "tests.fixtures.fix_redis",
 ]
 

@@ -13,9 +13,10 @@ from celery.app.defaults import NAMESPACES, flatten
 from beat_schedule import CONCERNS
 from tasks import app as application
 from tasks.base import DisposedTask
-from tasks.celeryconfig import VISIBILITY_S, celery_settings
+from tasks.celeryconfig import celery_settings
 from tasks.configuration import configure, forget
 from tasks.queues import BY_TASK, NAMES, QUEUES, pool_of
+from tasks.redis import VISIBILITY_S
 from worker_sync.core.settings import Queue, Settings, parse
 
 

@@ -17,9 +17,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.metrics import BY_NAME
 from worker_sync.core.position import Position
+from worker_sync.core.secrets import Url
 from worker_sync.core.settings import Settings, parse
 from worker_sync.exporter import Collector, MetricsServer
-from worker_sync.exporter.queues import QueueDepths
+from worker_sync.exporter.queues import queues_of
 from worker_sync.store import ControlStore
 from worker_sync.store.dead_letters import Letter, LetterKind
 
@@ -67,7 +68,7 @@ def report(lag_ms: float | None = 12.5, **shard: Any) -> dict[str, Any]:
 
 
 def scrape(settings: Settings, store: ControlStore, broker: str) -> Samples:
-    depths = QueueDepths(broker, ["sync", "default"])
+    depths = queues_of(Url(broker), ["sync", "default"])
     with (
         MetricsServer(Collector(settings, store, depths), "127.0.0.1", 0, store.ping) as server,
         urllib.request.urlopen(f"{server.url}/metrics") as answer,

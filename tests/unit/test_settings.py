@@ -130,13 +130,13 @@ BAD = {
         [
             (
                 "broker: Kafka can't be the broker: it acknowledges by position, so a slow task is lost once a later "
-                "one is done; write redis://..."
+                "one is done; write redis://... or amqp://..."
             )
         ],
     ),
-    "rabbitmq": (
-        GOOD.replace("redis://redis:6379/0", "amqp://k"),
-        ["broker: RabbitMQ is not available yet in this version; write redis://..."],
+    "an unknown broker": (
+        GOOD.replace("redis://redis:6379/0", "sqs://k"),
+        ["broker: no such broker; write redis://..., rediss://..., amqp://... or amqps://..."],
     ),
     "control is no PostgreSQL": (
         GOOD.replace("postgresql://ws@db/worker_sync", "mysql://ws@db/x"),
@@ -187,7 +187,7 @@ BAD = {
     "several at once": (
         GOOD.replace("    source: shop\n", "").replace("redis://", "nats://") + "log: {level: loud}\n",
         [
-            "broker: no such broker; write redis://... or rediss://...",
+            "broker: no such broker; write redis://..., rediss://..., amqp://... or amqps://...",
             "pipelines.shop-to-reporting.source: is missing; add it",
             "log.level: should be 'debug', 'info', 'warning' or 'error'",
         ],

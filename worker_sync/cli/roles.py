@@ -134,14 +134,16 @@ def _celery(
 def exporter(ctx: click.Context) -> int:
     """Serve /metrics and /healthz until SIGTERM."""
     from tasks.queues import NAMES
+    from tasks.rabbitmq import DEAD_LETTERS
     from worker_sync.exporter import Collector, MetricsServer
-    from worker_sync.exporter.queues import QueueDepths
+    from worker_sync.exporter.begun import begun
+    from worker_sync.exporter.queues import queues_of
 
     settings = _begin(ctx)
     stop = threading.Event()
     with Alive("exporter") as alive, Workspace(settings) as space, stopping_on_signals(stop.set):
         assert space.settings.broker is not None
-        depths = QueueDepths(space.settings.broker.reveal(), NAMES)
+        depths = queues_of(space.settings.broker, (*NAMES, DEAD_LETTERS.name), lambda: begun(space.store))
         collector = Collector(space.settings, space.store, depths)
         host, port = settings.exporter.host, settings.exporter.port
         with MetricsServer(collector, host, port, space.store.ping, alive.say) as server:

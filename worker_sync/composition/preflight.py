@@ -1,4 +1,4 @@
-"""Asks every source and target what is in the way."""
+"""Asks the broker and every source and target what is in the way."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 from typing import Final
 
 from connectors.base import Finding
+from worker_sync.composition.broker import broker_findings
 from worker_sync.composition.workspace import Workspace
 from worker_sync.core.clock import skew
 from worker_sync.core.errors import Transient
@@ -21,7 +22,7 @@ COULD_NOT_RUN: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The findings about one database in one role."""
+    """The findings about one database in one role, or about the broker."""
 
     database: str
     role: str
@@ -30,9 +31,12 @@ class Checked:
 
 def preflight(space: Workspace, pipelines: Sequence[Pipeline]) -> list[Checked]:
     """All findings about the sources and targets of these pipelines and about the clocks of all, the control store's
-    too; a server that can't be reached is a finding."""
+    too, and about the broker; a server that can't be reached is a finding. An embedded broker is none of the user's
+    concern."""
     limit = space.settings.clock_skew_s
-    found = [Checked("control", "control store", _ask(lambda: [clock(space.store.now, limit)]))]
+    broker = space.given_broker
+    found = [] if broker is None else [Checked("broker", broker.scheme, _ask(partial(broker_findings, broker)))]
+    found.append(Checked("control", "control store", _ask(lambda: [clock(space.store.now, limit)])))
     for name in dict.fromkeys(pipeline.source for pipeline in pipelines):
         found.append(Checked(name, "source", _ask(partial(_source_findings, space, name))))
     for pipeline in pipelines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from worker_sync.composition.broker import create_queues
 from worker_sync.composition.workspace import Workspace
 
 
@@ -11,4 +12,4 @@ def create_all(space: Workspace) -> list[str]:
     for pipeline in space.settings.pipelines.values():
         steps += [f"{pipeline.target}: table {table}" for table in space.create_target(pipeline)]
     steps += [f"{name}: stream" for name in space.settings.sources if space.create_stream(name)]
-    return steps
+    return steps + [f"broker: queue {name}" for name in create_queues(space)]

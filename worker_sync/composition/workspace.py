@@ -74,6 +74,17 @@ class Workspace:
             found["broker"] = Url(self.servers.redis())
         return self._given.model_copy(update=found)
 
+    @property
+    def given_broker(self) -> Url | None:
+        """The broker that the configuration names; None for the embedded one."""
+        return self._given.broker
+
+    @property
+    def broker(self) -> Url:
+        """Where the broker is."""
+        assert self.settings.broker is not None
+        return self.settings.broker
+
     @cached_property
     def store(self) -> ControlStore:
         """The control store."""

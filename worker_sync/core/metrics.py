@@ -56,11 +56,12 @@ METRICS: Final = (
     Metric(
         "dead_letters_age_seconds", "gauge", "seconds", ("kind", "pipeline", "task"), "Time since the oldest was parked"
     ),
-    Metric("queue_depth", "gauge", "messages", ("queue",), "Tasks that wait in the broker"),
     Metric(
         "breaker_state", "gauge", "0 closed, 1 half-open, 2 open", ("system",), "The most open of all workers' breakers"
     ),
     Metric("breaker_opened_total", "counter", "times", ("system", "worker"), "How often a worker left a system alone"),
+    Metric("queue_depth", "gauge", "messages", ("queue",), "Messages that wait; on Redis also those workers hold"),
+    Metric("queue_oldest_age_seconds", "gauge", "seconds", ("queue",), "Age of the oldest; on RabbitMQ at most this"),
     Metric("health_ok", "gauge", "1 or 0", ("subject",), "Whether the last health check succeeded"),
     Metric("health_latency_ms", "gauge", "milliseconds", ("subject",), "How long the last health check took"),
     Metric("health_age_seconds", "gauge", "seconds", ("subject",), "Time since the last health check"),

@@ -50,17 +50,15 @@ def _control_url(url: Url) -> Url:
 
 def _broker_url(url: Url) -> Url:
     scheme = url.scheme
-    if scheme in {"redis", "rediss"}:
+    if scheme in {"redis", "rediss", "amqp", "amqps"}:
         return url
-    if scheme in {"amqp", "amqps"}:
-        raise PydanticCustomError("broker", "RabbitMQ is not available yet in this version; write redis://...")
     if scheme in {"kafka", "confluentkafka"}:
         raise PydanticCustomError(
             "broker",
             "Kafka can't be the broker: it acknowledges by position, so a slow task is lost once a later one is done; "
-            "write redis://...",
+            "write redis://... or amqp://...",
         )
-    raise PydanticCustomError("broker", "no such broker; write redis://... or rediss://...")
+    raise PydanticCustomError("broker", "no such broker; write redis://..., rediss://..., amqp://... or amqps://...")
 
 
 def _crontab(text: str) -> str:

@@ -20,6 +20,7 @@ from worker_sync.core.errors import WorkerSyncError
 from worker_sync.core.metrics import BY_NAME
 from worker_sync.core.settings import Settings
 from worker_sync.exporter.lag import STALE_S, age_ms, behind_heartbeat_ms, shard_lag_ms
+from worker_sync.exporter.queues import Waiting
 from worker_sync.store import ControlStore
 from worker_sync.store.heartbeats import Heartbeat
 from worker_sync.store.pipelines import Status
@@ -27,8 +28,8 @@ from worker_sync.store.reports import Report
 
 log = logging.getLogger(__name__)
 
-#: Depth of each queue by name.
-Depths = Callable[[], Mapping[str, int]]
+#: What waits in each queue, by name.
+Depths = Callable[[], Mapping[str, Waiting]]
 
 
 class Families:
@@ -88,8 +89,9 @@ class Collector(PrometheusCollector):
     # -- the broker
 
     def _from_broker(self, families: Families) -> None:
-        for queue, depth in self._depths().items():
-            families.put("queue_depth", depth, queue=queue)
+        for queue, waiting in self._depths().items():
+            families.put("queue_depth", waiting.depth, queue=queue)
+            families.put("queue_oldest_age_seconds", waiting.oldest_age_s, queue=queue)
 
     # -- the control store
 

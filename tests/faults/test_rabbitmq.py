@@ -1,0 +1,50 @@
+"""The whole system on RabbitMQ, with workers and the broker killed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.faults.harness import System
+from tests.faults.load import Load
+from tests.faults.test_worker_killed import kill_in_the_middle
+from tests.fixtures.rabbitmq_server import RabbitmqServer
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture
+def on_rabbitmq(system: System, rabbitmq_url: str) -> System:
+    """The system with its queues created, as `init` does."""
+    system.move_broker(rabbitmq_url)
+    checked = system.cli("check", "--json")
+    assert checked.code == 0, checked.text
+    found = {one["check"]: one["result"] for one in json.loads(checked.out)["checks"] if one["database"] == "broker"}
+    assert found == {"reachable": "ok", "version": "ok"}
+    done = system.cli("init")
+    assert done.code == 0, done.text
+    assert "broker: queue sync" in done.out
+    return system
+
+
+def test_workers_killed_on_rabbitmq_lose_and_double_nothing(on_rabbitmq: System) -> None:
+    with Load(on_rabbitmq.source):
+        on_rabbitmq.capture()
+        kill_in_the_middle(on_rabbitmq, 2)
+    on_rabbitmq.assert_same()
+
+
+@pytest.mark.long
+def test_a_rabbitmq_that_is_killed_and_comes_back_loses_nothing(system: System, own_rabbitmq: RabbitmqServer) -> None:
+    system.move_broker(own_rabbitmq.url)
+    assert system.cli("init").code == 0
+    with Load(system.source):
+        system.capture()
+        system.worker()
+        for _ in range(2):
+            system.await_progress(50, 90)
+            own_rabbitmq.kill()
+            own_rabbitmq.start()
+        system.await_progress(50, 90)
+    system.assert_same()
