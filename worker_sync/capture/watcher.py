@@ -60,6 +60,8 @@ class Watcher(Background):
         except Transient as error:
             log.warning("can't read watermarks: %s", error, extra={"action": "watermark_retry"})
             return FAILED_S
+        if missing := self.marks.keys() - marks.keys():
+            raise Transient(f"the target of {min(missing)[0]} has lost its watermarks")
         before, self.marks = self.marks, marks
         if any(key not in before or before[key].position != mark.position for key, mark in marks.items()):
             self._changed.set()
