@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -168,10 +169,14 @@ class Chaos:
 
     # -- the run
 
-    def run(self, faults: list[Fault], say: Say) -> None:
+    def run(self, faults: list[Fault], say: Say, seconds: float = math.inf) -> None:
+        """Strike one fault after the other; none begins after so many seconds."""
         begun = struck = time.monotonic()
         at_once: list[str] = []
         for number, fault in enumerate(faults, 1):
+            if time.monotonic() - begun > seconds and not at_once:
+                say(f"out of time after {self.figures.kills} kills")
+                return
             say(f"{number:4}/{len(faults)} {time.monotonic() - begun:7.1f} s  {fault.kind}")
             struck = struck if at_once else time.monotonic()
             at_once.append(fault.kind)
@@ -197,15 +202,9 @@ def _quantile(times: list[float], share: float) -> float:
 def chaos(directory: Path, broker: str) -> Iterator[Chaos]:
     """Servers of the run's own, doors in front of them, and a world in between; nothing runs yet."""
     with contextlib.ExitStack() as stack:
-        servers = {
-            "source PostgreSQL": stack.enter_context(_server(_postgres)),
-            "target PostgreSQL": stack.enter_context(_server(_postgres)),
-            "control store": stack.enter_context(_server(_postgres)),
-            "MariaDB": stack.enter_context(_server(_mariadb)),
-            "MongoDB": stack.enter_context(_server(EmbeddedMongo)),
-        }
+        machines = stack.enter_context(servers())
         own_broker = stack.enter_context(BROKERS[broker]())
-        urls = _databases(servers)
+        urls = databases(machines)
         doors = {name: Proxy(url) for name, url in urls.items() if name != "lake"}
         doors |= {f"broker of {whom}": Proxy(own_broker.url) for whom in ("captures", "workers")}
         for door in doors.values():
@@ -223,24 +222,35 @@ def chaos(directory: Path, broker: str) -> Iterator[Chaos]:
                 rows=ROWS,
             )
         )
-        yield Chaos(world, servers, own_broker, doors)
+        yield Chaos(world, machines, own_broker, doors)
 
 
-def _databases(servers: dict[str, Server]) -> dict[str, str]:
-    """URLs of everybody's databases, straight to their servers."""
-    target = servers["target PostgreSQL"].url
+@contextlib.contextmanager
+def servers() -> Iterator[dict[str, Server]]:
+    """A database server for each part, started, by the name that a plan of faults gives it."""
+    with contextlib.ExitStack() as stack:
+        postgres = ("source PostgreSQL", "target PostgreSQL", "control store")
+        running = {name: stack.enter_context(_server(_postgres)) for name in postgres}
+        running["MariaDB"] = stack.enter_context(_server(_mariadb))
+        running["MongoDB"] = stack.enter_context(_server(EmbeddedMongo))
+        yield running
+
+
+def databases(machines: dict[str, Server]) -> dict[str, str]:
+    """URLs of everybody's databases, created where they are missing, straight to their servers."""
+    target = machines["target PostgreSQL"].url
     for name in ("reporting", "lake"):
         _create_postgres(target, name)
-    mariadb = servers["MariaDB"].url
+    mariadb = machines["MariaDB"].url
     fix_mysql.run(mariadb, *(f"CREATE DATABASE {name} CHARACTER SET utf8mb4" for name in ("shop", "mirror")))
     return {
-        "source": servers["source PostgreSQL"].url,
+        "source": machines["source PostgreSQL"].url,
         "reporting": with_database(target, "reporting"),
         "lake": with_database(target, "lake"),
-        "control": servers["control store"].url,
+        "control": machines["control store"].url,
         "shop": with_database(mariadb, "shop"),
         "mirror": with_database(mariadb, "mirror"),
-        "catalog": with_database(servers["MongoDB"].url, "catalog"),
+        "catalog": with_database(machines["MongoDB"].url, "catalog"),
     }
 
 
@@ -268,7 +278,7 @@ def _mariadb(directory: Path) -> Server:
     return EmbeddedMysql(directory, mariadb_installation())
 
 
-def rampage(directory: Path, broker: str, seed: int, kills: int, say: Say) -> Figures:
+def rampage(directory: Path, broker: str, seed: int, kills: int, say: Say, seconds: float = math.inf) -> Figures:
     """One whole run; raises AssertionError when a promise was broken."""
     faults = plan(seed, kills)
     say(f"seed {seed}: {len(faults)} faults, {kills} of them kills, on {broker}")
@@ -277,7 +287,7 @@ def rampage(directory: Path, broker: str, seed: int, kills: int, say: Say) -> Fi
             it.start()
             it.world.await_loaded()
             it.world.await_news()
-            it.run(faults, say)
+            it.run(faults, say, seconds)
         it.world.assert_same()
         it.figures.transactions = sum(load.transactions for load in loads)
         it.figures.looks = sum(witness.looked for witness in it.world.witnesses)
@@ -289,11 +299,14 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, help="how many processes are killed (default: 200)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="decides the sequence of faults")
     parser.add_argument("--broker", choices=sorted(BROKERS), default="redis")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="strike no longer than this (default: no limit)"
+    )
     options = parser.parse_args()
     directory = Path(tempfile.mkdtemp(prefix="worker-sync-chaos-"))
     say: Say = lambda line: print(line, flush=True)  # noqa: T201
     try:
-        figures = rampage(directory, options.broker, options.seed, options.kills, say)
+        figures = rampage(directory, options.broker, options.seed, options.kills, say, options.minutes * 60)
     except BaseException:
         say(f"the logs are in {directory}; again: --seed {options.seed} --kills {options.kills}")
         raise

@@ -27,8 +27,7 @@ from tests.fixtures import fix_mysql
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
 from tests.fixtures.fix_proxy import ProxyTo
-from tests.fixtures.running import Role
-from tests.fixtures.servers import with_database
+from tests.fixtures.servers import server_directory, with_database
 from worker_sync.embedded import EmbeddedPostgres
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -56,7 +55,7 @@ def limited(
         execute(postgres, f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")
         stack.callback(execute, postgres, f"DROP ROLE {ROLE}")
         stack.callback(execute, postgres, f"ALTER DATABASE {name_of(reporting)} OWNER TO CURRENT_USER")
-        stack.callback(execute, reporting, f"REASSIGN OWNED BY {ROLE} TO CURRENT_USER")
+        stack.callback(execute, reporting, f"REASSIGN OWNED BY {ROLE} TO CURRENT_USER", f"DROP OWNED BY {ROLE}")
         execute(postgres, f"ALTER DATABASE {name_of(reporting)} OWNER TO {ROLE}")
         fix_mysql.run(
             mariadb,
@@ -80,12 +79,11 @@ def name_of(url: str) -> str:
     return urlsplit(url).path.lstrip("/")
 
 
-def start(world: World) -> Role:
+def start(world: World) -> None:
     world.captures()
-    worker = world.start("worker", "--queues", "sync", "--grace", "1")
+    world.start("worker", "--queues", "sync", "--grace", "1")
     world.await_loaded()
     world.await_news()
-    return worker
 
 
 def end_sessions(url: str) -> None:
@@ -124,17 +122,15 @@ def mariadb_set(url: str, do: str, undo: str) -> Iterator[None]:
         end_mysql_sessions(url)
 
 
-def await_complaints(world: World, worker: Role, pipeline: str, words: str) -> None:
-    """The worker met it and means to try again."""
-    seen = len(worker.text())
-    world.until(
-        lambda: any(
-            words in line and f"pipeline={pipeline}" in line and "action=retry" in line
-            for line in worker.text()[seen:].splitlines()
-        ),
-        f"the worker is told {words!r} and will try again",
-        PATIENCE_S,
-    )
+def await_complaints(world: World, words: str) -> None:
+    """Somebody met it and means to try again."""
+    seen = [len(role.text()) for role in world.roles]
+
+    def met() -> bool:
+        news = [role.text()[start:] for role, start in zip(world.roles, seen, strict=True)]
+        return any(words in line and "retry" in line for text in news for line in text.splitlines())
+
+    world.until(met, f"somebody is told {words!r} and will try again", PATIENCE_S)
 
 
 POSTGRES = {
@@ -162,8 +158,8 @@ MARIADB = {
         "max_user_connections",
     ),
     "statement timeout": (
-        "SET GLOBAL max_statement_time = 0.0001",
-        "SET GLOBAL max_statement_time = 0",
+        "ALTER USER {role} WITH MAX_STATEMENT_TIME 0.0001",
+        "ALTER USER {role} WITH MAX_STATEMENT_TIME 0",
         "max_statement_time",
     ),
 }
@@ -172,14 +168,14 @@ MARIADB = {
 def test_targets_that_refuse_for_a_while_are_waited_for(limited: World) -> None:
     """Read-only, out of connections, statements that time out, a primary that steps down: one after the other."""
     with limited.traffic():
-        worker = start(limited)
+        start(limited)
         for do, undo, words in POSTGRES.values():
             with postgres_set(limited.targets["reporting"], do, undo):
-                await_complaints(limited, worker, "reporting", words)
+                await_complaints(limited, words)
             limited.await_news()
         for do, undo, words in MARIADB.values():
             with mariadb_set(limited.targets["mirror"], do, undo):
-                await_complaints(limited, worker, "mirror", words)
+                await_complaints(limited, words)
             limited.await_news()
         step_down(limited.targets["catalog"])
         limited.await_news()
@@ -272,12 +268,30 @@ LOCK_TIMEOUT = (
 def test_a_lock_that_is_not_given_in_time_is_asked_for_again(limited: World) -> None:
     reporting = limited.targets["reporting"]
     with limited.traffic():
-        worker = start(limited)
+        start(limited)
         with postgres_set(reporting, *LOCK_TIMEOUT), psycopg.connect(reporting) as holder:
             holder.execute("LOCK TABLE items IN EXCLUSIVE MODE")
-            await_complaints(limited, worker, "reporting", "lock timeout")
+            await_complaints(limited, "lock timeout")
             holder.rollback()
             limited.await_news()
+    limited.assert_same()
+    assert_nothing_halted(limited)
+
+
+def test_a_target_that_takes_a_right_away_stops_its_own_pipeline_alone(limited: World) -> None:
+    reporting = limited.targets["reporting"]
+    with limited.traffic():
+        start(limited)
+        execute(reporting, f"REVOKE ALL ON worker_sync.watermarks FROM {ROLE}")
+        limited.until(lambda: limited.status("reporting")["state"] == "halted", "it is noticed", PATIENCE_S)
+        status = limited.status("reporting")
+        assert status["reason"] == "preflight-failed", status
+        others = [witness for witness in limited.witnesses if witness.name != "reporting"]
+        goal = limited.origins["source"].steps() + 1
+        limited.until(lambda: all(witness.last_step >= goal for witness in others), "the others go on", PATIENCE_S)
+        execute(reporting, f"GRANT ALL ON worker_sync.watermarks TO {ROLE}")
+        limited.recover(status["recovery"])
+        limited.await_news()
     limited.assert_same()
     assert_nothing_halted(limited)
 
@@ -286,25 +300,20 @@ def test_a_lock_that_is_not_given_in_time_is_asked_for_again(limited: World) -> 
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk() -> Iterator[Path]:
     """A file system of a few megabytes."""
-    where = tmp_path / "small"
-    where.mkdir()
     if os.geteuid() != 0 or shutil.which("mount") is None:
         pytest.skip("only root can mount a small file system")
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0777", "tmpfs", where], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip("this machine lets nobody mount a file system")
-    for parent in (where, *where.parents[:4]):
-        if parent.name.startswith("pytest-of") or parent == Path("/tmp"):
-            break
-        parent.chmod(0o777)
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", "--lazy", where], check=True)
+    with server_directory("disk") as directory:
+        where = directory / "small"
+        where.mkdir()
+        command: list[str | Path] = ["mount", "-t", "tmpfs", "-o", "size=24m,mode=0755", "tmpfs", where]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("this machine lets nobody mount a file system")
+        try:
+            yield where
+        finally:
+            subprocess.run(["umount", "--lazy", where], check=True)
 
 
 def test_a_target_whose_disk_is_full_is_waited_for(
@@ -339,28 +348,37 @@ def test_a_target_whose_disk_is_full_is_waited_for(
 # -- failed over
 
 
-def copied(server: EmbeddedPostgres, directory: Path) -> EmbeddedPostgres:
-    """A standby as it was at this moment, which nobody has told anything since."""
-    server.stop()
-    shutil.copytree(server.directory, directory, symlinks=True, ignore=shutil.ignore_patterns("postmaster.pid"))
-    for path in (directory, *directory.rglob("*")):
-        like = server.directory / path.relative_to(directory)
-        if like.exists():
-            os.chown(path, like.stat().st_uid, like.stat().st_gid, follow_symlinks=False)
-    server.start()
-    return EmbeddedPostgres(directory, {})
+@contextlib.contextmanager
+def copied(server: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
+    """A standby as the server was at this moment, which nobody has told anything since; it is not started."""
+    with server_directory("standby") as parent:
+        directory = parent / "copy"
+        server.stop()
+        shutil.copytree(server.directory, directory, symlinks=True)
+        for path in (directory, *directory.rglob("*")):
+            like = (server.directory / path.relative_to(directory)).lstat()
+            os.chown(path, like.st_uid, like.st_gid, follow_symlinks=False)
+        server.start()
+        standby = EmbeddedPostgres(directory, {})
+        try:
+            yield standby
+        finally:
+            standby.stop()
 
 
 def test_a_target_that_failed_over_to_a_copy_that_lags_is_named_and_heals(
     tables: str, own_postgres: EmbeddedPostgres, control_db: str, redis_url: str, proxy_to: ProxyTo, tmp_path: Path
 ) -> None:
     door = proxy_to(own_postgres.url)
-    with running_system(tmp_path, tables, {"reporting": door.url}, control_db, redis_url) as system, Load(tables):
-        capture = system.capture()
-        system.worker()
-        system.await_progress(200, 90)
-        standby = copied(own_postgres, own_postgres.directory.with_name(own_postgres.directory.name + "-standby"))
-        try:
+    with contextlib.ExitStack() as stack:
+        targets = {"reporting": door.url}
+        system = stack.enter_context(running_system(tmp_path, tables, targets, control_db, redis_url))
+        with Load(tables):
+            capture = system.capture()
+            system.worker()
+            system.await_progress(200, 90)
+            standby = stack.enter_context(copied(own_postgres))
+            stack.callback(system.close)
             system.await_progress(200, 90)
             standby.start()
             door.lead_to(standby.url)
@@ -370,8 +388,4 @@ def test_a_target_that_failed_over_to_a_copy_that_lags_is_named_and_heals(
             system.recover(status["recovery"])
             system.capture()
             system.await_progress(50, 90)
-            system.assert_same()
-        finally:
-            system.close()
-            standby.stop()
-            shutil.rmtree(standby.directory)
+        system.assert_same()

@@ -14,9 +14,10 @@ from connectors.base import Source
 from connectors.registry import open_source
 from worker_sync.capture.assembly import Assembler
 from worker_sync.capture.fence import Outnumbered
+from worker_sync.capture.halts import PipelineHalted, halt_of
 from worker_sync.capture.lane import Cut
 from worker_sync.capture.session import Ending
-from worker_sync.core.errors import Fenced, Halt, Permanent, State, Transient
+from worker_sync.core.errors import Fenced, Halt, Permanent, Transient
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
 from worker_sync.store.leases import Lease
@@ -83,9 +84,12 @@ class Capture:
         except Outnumbered as error:
             self._at_least = error.epoch
             raise
+        except PipelineHalted as error:
+            self._store.pipelines.halt(error.pipeline, error.halt)
+            log.error("%s", error, extra={"action": "pipeline_halted"})
+            return True
         except Permanent as error:
-            recovery = "leave the column or table out of the pipeline, then worker-sync resync PIPELINE"
-            return self._halted(Halt(State.UNREPRESENTABLE_VALUE, error.detail, recovery))
+            return self._halted(halt_of(error))
         except Halt as halt:
             return self._halted(halt)
         finally:
