@@ -19,7 +19,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from tests.faults.harness import execute, running_system
+from tests.faults.harness import execute, marks_in, running_system
 from tests.faults.load import Load
 from tests.faults.mixed import IDS
 from tests.faults.world import PATIENCE_S, Route, World, running_world
@@ -29,6 +29,7 @@ from tests.fixtures.fix_postgres import new_database
 from tests.fixtures.fix_proxy import ProxyTo
 from tests.fixtures.servers import server_directory, with_database
 from worker_sync.embedded import EmbeddedPostgres
+from worker_sync.store import ControlStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -366,6 +367,11 @@ def copied(server: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
             standby.stop()
 
 
+def confirmed(store: ControlStore) -> str:
+    checkpoint = store.checkpoints.load("source")
+    return checkpoint.confirmed if checkpoint else ""
+
+
 def test_a_target_that_failed_over_to_a_copy_that_lags_is_named_and_heals(
     tables: str, own_postgres: EmbeddedPostgres, control_db: str, redis_url: str, proxy_to: ProxyTo, tmp_path: Path
 ) -> None:
@@ -376,10 +382,13 @@ def test_a_target_that_failed_over_to_a_copy_that_lags_is_named_and_heals(
         with Load(tables):
             capture = system.capture()
             system.worker()
-            system.await_progress(200, 90)
+            system.until(system.loaded, "the empty tables are copied", 90)
+            system.await_progress(50, 90)
             standby = stack.enter_context(copied(own_postgres))
             stack.callback(system.close)
-            system.await_progress(200, 90)
+            [mark] = marks_in(door.url, "reporting")
+            with ControlStore(control_db) as store:
+                system.until(lambda: confirmed(store) > mark.position.commit, "the source's log may be gone", 90)
             standby.start()
             door.lead_to(standby.url)
             system.until(lambda: capture.process.poll() is not None, "the capture says what happened", 90)
