@@ -39,7 +39,7 @@ from worker_sync.embedded.server import Server
 WORKERS = 2
 #: Rows that are there before the captures start.
 ROWS = 100
-PATIENCE_S = 180.0
+PATIENCE_S = 400.0
 #: Bytes a second and connection: a batch takes a while, a greeting does not take a minute.
 DRIP = 20_000
 DELAY_S = 0.15
@@ -220,6 +220,7 @@ def chaos(directory: Path, broker: str) -> Iterator[Chaos]:
                 doors["broker of captures"].url,
                 by={name: doors[name].url for name in ("source", "shop", "control")},
                 rows=ROWS,
+                capture={"snapshot_rows": 500},
             )
         )
         yield Chaos(world, machines, own_broker, doors)
@@ -285,8 +286,8 @@ def rampage(directory: Path, broker: str, seed: int, kills: int, say: Say, secon
     with chaos(directory, broker) as it:
         with it.world.traffic(seed) as loads:
             it.start()
-            it.world.await_loaded()
-            it.world.await_news()
+            it.world.await_loaded(PATIENCE_S)
+            it.world.await_news(PATIENCE_S)
             it.run(faults, say, seconds)
         it.world.assert_same()
         it.figures.transactions = sum(load.transactions for load in loads)

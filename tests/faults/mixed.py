@@ -15,9 +15,9 @@ LARGE = 4_000
 #: Changes in a transaction; fewer than a batch has, so that each stays whole.
 SIZES = (1, 1, 1, 2, 3, 8, 40)
 #: Seconds between two transactions: traffic, not a flood, on a machine that runs everything else too.
-PAUSE_S = 0.05
+PAUSE_S = 0.06
 #: A copy that is this many transactions behind, on a machine that is too slow, gets fewer of them.
-BEHIND = 200
+BEHIND = 60
 BEHIND_PAUSE_S = 0.5
 AGAIN_S = 0.1
 LOOK_EVERY_S = 0.1

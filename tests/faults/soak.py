@@ -51,8 +51,9 @@ ROLES: Final = (
     ("beat",),
     ("exporter",),
 )
-#: What keeps running in production every few minutes has to run in a short soak too.
-SETTINGS: Final[dict[str, Any]] = {"exporter": {"port": 0}}
+SETTINGS: Final[dict[str, Any]] = {"exporter": {"port": 0}, "capture": {"snapshot_rows": 500}}
+#: Seconds until the existing rows are there, on a machine that runs everything else too.
+LOADED_S: Final = 300.0
 _TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'worker_sync_control'"
 _CLIENTS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
 _COUNT = "SELECT count(*) FROM worker_sync_control."
@@ -160,7 +161,7 @@ def soak(directory: Path, broker: str, seconds: float, say: Say) -> list[Finding
     """Run for so long and judge; the samples are in `directory`. Raises AssertionError when a target differs."""
     with soaking(directory, broker) as (world, probe):
         with world.traffic() as loads:
-            world.await_loaded()
+            world.await_loaded(LOADED_S)
             world.await_news()
             end = time.monotonic() + seconds
             while (left := end - time.monotonic()) > 0:

@@ -16,7 +16,7 @@ from tests.fixtures.fix_postgres import new_database
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 #: Rows that are copied while the first failpoints strike.
-ROWS = 200
+ROWS = 100
 #: What `make test` has time for: a few of each sort in one run. `make faults` tries all, each by itself.
 IN_A_ROW = (
     "versions saved, no stream",

@@ -16,7 +16,7 @@ from tests.faults.mixed import MixedLoad, Witness
 from tests.fixtures.running import Role
 from worker_sync.store import ControlStore
 
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 #: Changes of one transaction stay in one batch; a killed capture's lease must not take half of the test.
 TUNING = {**CAPTURE, "lease_s": 1, "snapshot_rows": 40}
 
