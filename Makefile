@@ -5,10 +5,11 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 # Tests run side by side in this many processes, each with servers of its own; most of their time is waiting.
 JOBS   ?= 2
+MINUTES ?= 120
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults test-fast lint format bench docs lock clean
+.PHONY: help setup demo test faults soak test-fast lint format bench docs lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,10 @@ test: lint  ## Lint, then every test (CI=true: a missing server is a failure)
 faults: setup  ## Every accident, also the many repetitions of each
 	@scripts/test-servers
 	$(BIN)/pytest -m "long or not long" tests/faults $(ARGS)
+
+soak: setup  ## Constant traffic for MINUTES (120); fails when anything grows
+	@scripts/test-servers
+	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
 
 test-fast: setup  ## Every test that takes less than a few seconds
 	$(PYTEST) -m "not slow and not long" $(ARGS)

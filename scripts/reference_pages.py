@@ -6,6 +6,7 @@ With --check nothing is written; the exit code is 1 when a page is not what the 
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,11 @@ from worker_sync.core.metrics import METRICS
 from worker_sync.core.settings import json_schema
 
 DOCS = Path(__file__).parents[1] / "docs"
+PROMISES = Path(__file__).parents[1] / "tests" / "promises.toml"
 MARK = "<!-- Made by scripts/reference_pages.py{}: change the code, then run `make docs`. -->"
+MARK_OF_PROMISE = (
+    "<!-- Made by scripts/reference_pages.py from tests/promises.toml ({}): change that, then run `make docs`. -->"
+)
 END = "<!-- End of what is made from the code. -->"
 WIDTH = 100
 _INTRODUCTION = """\
@@ -231,13 +236,32 @@ def types() -> str:
     return "\n".join(["# Types", "", MARK.format(""), "", _TYPES, *type_matrix.lines()]).rstrip() + "\n"
 
 
+def guarantees(page: str) -> str:
+    """docs/explanation/guarantees.md with each promise's rows as tests/promises.toml has them."""
+    for promise, rows in tomllib.loads(PROMISES.read_text(encoding="utf-8")).items():
+        begin = MARK_OF_PROMISE.format(promise)
+        head, _, rest = page.partition(begin)
+        _, found, tail = rest.partition(END)
+        assert found, f"the page has lost its markers of {promise!r}"
+        table = ["| what | tests |", "| --- | --- |", *map(_promised, rows)]
+        page = "\n".join([head + begin, "", *table, "", END + tail])
+    return page
+
+
+def _promised(row: Mapping[str, Any]) -> str:
+    tests = ", ".join(f"`{name}`" for name in row["tests"])
+    return f"| {row['what']} | {tests or '**gap**: no test tries to break this yet'} |"
+
+
 def pages() -> dict[Path, str]:
     """Every page that is made from the code, as it should be."""
     monitor = DOCS / "how-to" / "monitor.md"
+    promises = DOCS / "explanation" / "guarantees.md"
     return {
         DOCS / "reference" / "configuration.md": configuration(),
         DOCS / "reference" / "cli.md": commands(),
         DOCS / "reference" / "types.md": types(),
+        promises: guarantees(promises.read_text(encoding="utf-8")),
         monitor: metrics(monitor.read_text(encoding="utf-8")),
     }
 

@@ -218,7 +218,11 @@ class DisposedTask(AnyTask):
         }
         # Without these Celery would make its own from the arguments, payload included.
         shown: dict[str, Any] = {name: self.request.get(name) or "" for name in ("argsrepr", "kwargsrepr")}
-        raise self.retry(countdown=delay, throw=False, headers=headers, **shown)
+        try:
+            raise self.retry(countdown=delay, throw=False, headers=headers, **shown)
+        except Reject as unsent:
+            # Celery gives a message up whose retry it can't publish.
+            raise Reject(str(unsent.reason), requeue=True) from unsent
 
     def _failed_tries(self) -> int:
         """Tries before this one that failed."""

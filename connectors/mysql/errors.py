@@ -18,6 +18,8 @@ from worker_sync.core.errors import Halt, Permanent, State, TargetRejected, Tran
 DUPLICATE: Final = frozenset({ER.DUP_ENTRY, 1557, 1586, 1761, 1762})
 #: A deadlock, or a wait for a lock that took too long: the transaction is gone or has to go.
 _CONTENTION: Final = {ER.LOCK_DEADLOCK, ER.LOCK_WAIT_TIMEOUT, 3572, 1020, 1637}
+#: A statement that took longer than the server or the user's account allows (MariaDB, MySQL).
+_TOO_SLOW: Final = {1969, 3024}
 _GOING_DOWN: Final = {ER.SERVER_SHUTDOWN, ER.NORMAL_SHUTDOWN, ER.QUERY_INTERRUPTED, 3169, 4031, 1927, 1317}
 #: Too many connections, out of memory, disk full, too many locks, file errors.
 _RESOURCES: Final = {1040, 1203, 1226, 1041, 1037, 1038, 1021, 1114, 1206, 1135, 1194, 1195, 1030, 1026, 1015, 1180}
@@ -34,7 +36,7 @@ _LOST: Final = {
     1160,
     1161,
 }
-_TRANSIENT: Final = _CONTENTION | _GOING_DOWN | _RESOURCES | _READ_ONLY | _LOST
+_TRANSIENT: Final = _CONTENTION | _TOO_SLOW | _GOING_DOWN | _RESOURCES | _READ_ONLY | _LOST
 #: Unknown table, column, database; a NOT NULL column without a default that we don't write; wrong column count.
 _SCHEMA: Final = {1146, 1054, 1049, 1051, 1109, 1364, 1136, 1091, 1412, 1072}
 _PRIVILEGE: Final = {1044, 1045, 1142, 1143, 1227, 1370, 1095, 1419}

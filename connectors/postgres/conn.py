@@ -14,6 +14,15 @@ from worker_sync.core.errors import ConfigError
 
 #: Seconds.
 CONNECT_TIMEOUT: Final = 10
+#: What the network layer needs to notice a server that vanished without a word (a host without power, a firewall that
+#: forgot the connection): half a minute instead of the hours that systems wait by default. A server that only takes
+#: its time answers for the whole of it. Seconds, the last one milliseconds.
+LIVENESS: Final[Mapping[str, str]] = {
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "4",
+    "tcp_user_timeout": "30000",
+}
 
 #: The canonical text forms of `worker_sync.core.values` rely on these.
 SETTINGS: Final[Mapping[str, str]] = {
@@ -48,7 +57,7 @@ def connect(
     Raises Unreachable when there is no way in (host, password, database), ConfigError for a bad URL.
     """
     parameters = _parse(url)
-    parameters.setdefault("connect_timeout", str(CONNECT_TIMEOUT))
+    parameters = {"connect_timeout": str(CONNECT_TIMEOUT), **LIVENESS, **parameters}
     parameters["application_name"] = "worker-sync"
     parameters["client_encoding"] = "UTF8"
     parameters["options"] = _options(parameters.get("options", ""), {**SETTINGS, **(settings or {})})

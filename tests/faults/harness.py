@@ -12,7 +12,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,6 +48,8 @@ QUERIES = {
     "tags": "SELECT item, label, note FROM tags",
 }
 CLI_SECONDS = 90.0
+#: The module that `python -m` runs, with arguments of its own.
+PROGRAM = ("worker_sync",)
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,13 @@ class System:
 
     # -- processes
 
-    def start(self, *arguments: str) -> Role:
-        """`worker-sync ARGUMENTS` as a process of its own, killed after the test at the latest."""
+    def start(self, *arguments: str, program: Sequence[str] = PROGRAM, config: Path | None = None) -> Role:
+        """`worker-sync ARGUMENTS` as a process of its own, killed after the test at the latest; `program` is what runs
+        them, `config` a file other than the system's."""
         log = self.config.parent / f"{arguments[0]}-{len(self.roles)}.log"
+        command = self._command(*arguments, program=program, config=config)
         with log.open("wb") as output:
-            process = subprocess.Popen(self._command(*arguments), env=_environment(), stdout=output, stderr=output)
+            process = subprocess.Popen(command, env=_environment(), stdout=output, stderr=output)
         role = Role(process, log)
         self.roles.append(role)
         return role
@@ -139,8 +143,8 @@ class System:
         assert done.code == int(any(entry["state"] == "halted" for entry in entries)), done.text
         return next(entry for entry in entries if entry["pipeline"] == pipeline)
 
-    def _command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "worker_sync", "-c", str(self.config), *arguments]
+    def _command(self, *arguments: str, program: Sequence[str] = PROGRAM, config: Path | None = None) -> list[str]:
+        return [sys.executable, "-m", *program, "-c", str(config or self.config), *arguments]
 
     # -- how far it is
 
@@ -262,6 +266,11 @@ def marks_in(target: str, pipeline: str) -> list[Mark]:
 
 def changes_in(target: str, pipeline: str) -> int:
     return sum(mark.changes for mark in marks_in(target, pipeline))
+
+
+def snapshot_states(target: str, pipeline: str) -> list[int]:
+    """How many tables each shard has copied; empty before the target was prepared."""
+    return [sum(table.done for table in mark.snapshots.values()) for mark in marks_in(target, pipeline)]
 
 
 def snapshot_done(target: str, pipeline: str) -> bool:

@@ -79,7 +79,8 @@ def test_names_stay_in_the_servers_messages() -> None:
     ("code", "expected"),
     [
         (1213, Transient), (1205, Transient), (2013, Transient), (2006, Transient), (1290, Transient),
-        (1040, Transient), (1062, TargetRejected), (1048, TargetRejected), (1264, TargetRejected),
+        (1040, Transient), (1969, Transient), (3024, Transient),
+        (1062, TargetRejected), (1048, TargetRejected), (1264, TargetRejected),
         (1406, TargetRejected), (4025, TargetRejected), (3819, TargetRejected), (1146, Halt), (1054, Halt),
         (1142, Halt), (1064, Permanent),
     ],

@@ -17,6 +17,7 @@ from worker_sync.capture.alterer import Alterer
 from worker_sync.capture.catalogue import Catalogue
 from worker_sync.capture.fence import Fence
 from worker_sync.capture.fetcher import Fetcher
+from worker_sync.capture.halts import halt_of
 from worker_sync.capture.housekeeping import Housekeeper
 from worker_sync.capture.lane import Cut, Lane, LaneId
 from worker_sync.capture.pipeline import BatchLimits, Pipeline
@@ -42,7 +43,7 @@ from worker_sync.capture.window import Retransmission, WindowLimits
 from worker_sync.core import markers
 from worker_sync.core import settings as configuration
 from worker_sync.core.change import TransactionInfo
-from worker_sync.core.errors import Halt, State, Transient
+from worker_sync.core.errors import Halt, Permanent, State, Transient
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName
 from worker_sync.core.selection import Selected, carries
@@ -188,8 +189,9 @@ class Assembler:
                 entry = targets.open(pipeline, chosen[pipeline.name], loading, known, self._save)
                 self._spills.recover(pipeline.name, entry.layout.marks, checkpoint.spilled)
                 ready.append(entry)
-            except Halt as halt:
-                log.error("%s: %s", pipeline.name, halt.about(pipeline.name), extra={"action": "pipeline_halted"})
+            except (Halt, Permanent) as error:
+                halt = halt_of(error).about(pipeline.name)
+                log.error("%s: %s", pipeline.name, halt, extra={"action": "pipeline_halted"})
                 self._store.pipelines.halt(pipeline.name, halt)
                 continue
             except Transient as error:

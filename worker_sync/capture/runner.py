@@ -13,6 +13,7 @@ from connectors.base import Source
 from connectors.registry import open_source
 from worker_sync.capture.assembly import Assembler
 from worker_sync.capture.fence import Outnumbered
+from worker_sync.capture.halts import PipelineHalted, halt_of
 from worker_sync.capture.housekeeping import DESCRIBE_S
 from worker_sync.capture.lane import Cut
 from worker_sync.capture.retention import LogGuard
@@ -85,9 +86,12 @@ class Capture:
         except Outnumbered as error:
             self._at_least = error.epoch
             raise
+        except PipelineHalted as error:
+            self._store.pipelines.halt(error.pipeline, error.halt)
+            log.error("%s", error, extra={"action": "pipeline_halted"})
+            return True
         except Permanent as error:
-            recovery = "leave the column or table out of the pipeline, then worker-sync resync PIPELINE"
-            return self._halted(Halt(State.UNREPRESENTABLE_VALUE, error.detail, recovery))
+            return self._halted(halt_of(error))
         except Halt as halt:
             stays = self._halted(halt)
             if halt.state is State.LOG_LIMIT:

@@ -27,6 +27,7 @@ from worker_sync.capture.watcher import Watcher
 from worker_sync.capture.window import Retransmission, WindowLimits, usage
 from worker_sync.core import markers
 from worker_sync.core.change import Piece, Progress, TransactionInfo
+from worker_sync.core.errors import Transient
 
 #: Longest waits, in seconds, for the log: when all is quiet, while batches are pending, while a snapshot runs.
 QUIET_S: Final = 0.2
@@ -249,6 +250,8 @@ class Session:
             marks = entry.watcher.marks
             for lane, retransmission in zip(entry.pipeline.lanes, entry.retransmissions, strict=True):
                 mark = marks.get((lane.id.pipeline, lane.id.shard))
+                if mark is not None and mark.position < lane.mark.position:
+                    raise Transient(f"the target of {lane.id} went back from {lane.mark.position} to {mark.position}")
                 if mark is not None and lane.advance(mark):
                     retransmission.moved(now)
             entry.watcher.expect(pending=any(lane.pending for lane in entry.pipeline.lanes))

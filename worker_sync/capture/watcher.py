@@ -9,7 +9,8 @@ from typing import Final
 
 from connectors.base import Mark, Sink
 from worker_sync.capture.background import Background
-from worker_sync.core.errors import Transient
+from worker_sync.capture.halts import PipelineHalted, halt_of
+from worker_sync.core.errors import Halt, Permanent, Transient
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +57,19 @@ class Watcher(Background):
 
     def _look(self) -> float:
         try:
-            marks = {(name, shard): mark for name in self._pipelines for shard, mark in self._sink.marks(name).items()}
+            marks = {(name, shard): mark for name in self._pipelines for shard, mark in self._marks_of(name).items()}
         except Transient as error:
             log.warning("can't read watermarks: %s", error, extra={"action": "watermark_retry"})
             return FAILED_S
+        if missing := self.marks.keys() - marks.keys():
+            raise Transient(f"the target of {min(missing)[0]} has lost its watermarks")
         before, self.marks = self.marks, marks
         if any(key not in before or before[key].position != mark.position for key, mark in marks.items()):
             self._changed.set()
         return BUSY_S if self._busy else IDLE_S
+
+    def _marks_of(self, pipeline: str) -> dict[int, Mark]:
+        try:
+            return self._sink.marks(pipeline)
+        except (Halt, Permanent) as error:
+            raise PipelineHalted(pipeline, halt_of(error)) from error

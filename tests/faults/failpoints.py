@@ -1,0 +1,106 @@
+"""Where a process can die: a place in the program's code, between two things that last.
+
+A failpoint is one line of the table. `python -m tests.faults.failpoint NAME ...` runs the program with that place
+wrapped from outside; nothing in the program knows of it. `tests/architecture/test_failpoints.py` holds that every
+place exists, so a rename fails there and not by a failpoint that never strikes.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+Role = Literal["capture", "worker"]
+Moment = Literal["before", "after"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failpoint:
+    """The process that plays `role` ends by SIGKILL right `moment` the `call`-th call of `place`.
+
+    `place` is `module:name` or `module:Class.method`. `given`: only calls count that have this among their arguments.
+    `engine`: of which the source (of a capture) or the target (of a worker) has to be. `fresh`: it is passed only while
+    nothing is set up yet, in the order of the table.
+    """
+
+    name: str
+    role: Role
+    moment: Moment
+    place: str
+    call: int = 1
+    given: str = ""
+    engine: str = ""
+    fresh: bool = False
+
+
+def _capture(name: str, moment: Moment, place: str, call: int = 1, **more: Any) -> Failpoint:
+    return Failpoint(name, "capture", moment, place, call, **more)
+
+
+def _worker(name: str, moment: Moment, place: str, call: int = 1, **more: Any) -> Failpoint:
+    return Failpoint(name, "worker", moment, place, call, **more)
+
+
+_PG, _MY, _MO = "connectors.postgres", "connectors.mysql", "connectors.mongodb"
+_CAP = "worker_sync.capture"
+_STORE = "worker_sync.store"
+
+CAPTURE: Final = (
+    # Setting up: each start of a capture comes one step further.
+    _capture("lease taken, nothing recorded", "after", f"{_STORE}.leases:Leases.acquire", fresh=True),
+    _capture("before versions are saved", "before", f"{_STORE}.versions:TableVersions.save_all", fresh=True),
+    _capture("versions saved, no stream", "after", f"{_STORE}.versions:TableVersions.save_all", fresh=True),
+    _capture("postgresql stream created, no checkpoint", "after", f"{_PG}.source:PostgresSource.create_stream",
+             engine="postgresql", fresh=True),
+    _capture("mysql stream created, no checkpoint", "after", f"{_MY}.source:MysqlSource.create_stream",
+             engine="mysql", fresh=True),
+    _capture("checkpoint saved, no target", "after", f"{_STORE}.checkpoints:Checkpoints.save", fresh=True),
+    _capture("place for watermarks made, no table", "after", f"{_PG}.sink:PostgresSink.prepare", fresh=True),
+    _capture("target table created, not fenced", "after", f"{_PG}.sink:PostgresSink.create_table", fresh=True),
+    _capture("target fenced, lanes not saved", "after", f"{_PG}.sink:PostgresSink.fence", fresh=True),
+    # The copy.
+    _capture("chunk read, not sent", "after", f"{_CAP}.fetcher:Fetcher._read", 2),
+    _capture("chunk sent to the first shard", "after", f"{_CAP}.lane:Lane.send_chunk", 2),
+    _capture("table without key copied in part", "after", f"{_CAP}.snapshot:Loader._send_bag"),
+    # The stream.
+    _capture("batch cut, not published", "before", f"{_CAP}.publisher:Publisher._deliver", 8),
+    _capture("batch handed to the broker's client", "before", "tasks.sync:publish", 8),
+    _capture("batch published", "after", f"{_CAP}.publisher:Publisher._deliver", 8),
+    _capture("applied, checkpoint not saved", "before", f"{_STORE}.checkpoints:Checkpoints.save", 4),
+    _capture("checkpoint saved, source not confirmed", "after", f"{_STORE}.checkpoints:Checkpoints.save", 4),
+    _capture("before the slot is confirmed", "before", f"{_PG}.stream:PostgresStream.confirm", 2, engine="postgresql"),
+    _capture("slot confirmed", "after", f"{_PG}.stream:PostgresStream.confirm", 2, engine="postgresql"),
+)  # fmt: skip
+
+WORKER: Final = (
+    _worker("task taken, nothing done", "before", "tasks.sync:apply_batch", 3),
+    _worker("postgresql: watermark locked", "after", f"{_PG}.sink:PostgresSink._stand", 3, engine="postgresql"),
+    _worker("postgresql: rows staged, none written", "after", f"{_PG}.sink:_load", 3, engine="postgresql"),
+    _worker("postgresql: rows written, watermark not", "before", f"{_PG}.watermarks:advance", 3, engine="postgresql"),
+    _worker("postgresql: watermark moved, not committed", "before", "psycopg:Connection.execute", 3,
+            given="COMMIT", engine="postgresql"),
+    _worker("postgresql: committed, not acknowledged", "after", f"{_PG}.sink:PostgresSink.apply", 3,
+            engine="postgresql"),
+    _worker("mysql: watermark locked", "after", f"{_MY}.session:Session.transaction", 3, engine="mysql"),
+    _worker("mysql: rows written, watermark not", "before", f"{_MY}.sink:MysqlSink._advance", 3, engine="mysql"),
+    _worker("mysql: committed, not acknowledged", "after", f"{_MY}.sink:MysqlSink._advance", 3, engine="mysql"),
+    _worker("mongodb: watermark moved, rows not", "before", f"{_MO}.writes:Writer.write", 3, engine="mongodb"),
+    _worker("mongodb: rows written, not committed", "before", f"{_MO}.applying:_commit", 3, engine="mongodb"),
+    _worker("mongodb: committed, not acknowledged", "after", f"{_MO}.applying:_commit", 3, engine="mongodb"),
+    _worker("applied, message not acknowledged", "before", "celery.worker.request:Request.acknowledge", 3),
+    _worker("message acknowledged", "after", "celery.worker.request:Request.acknowledge", 3),
+)  # fmt: skip
+
+FAILPOINTS: Final = {point.name: point for point in (*CAPTURE, *WORKER)}
+
+
+def located(place: str) -> tuple[Any, str, Any]:
+    """What holds the place, its name in there, and what is there. Raises when there is no such place."""
+    module, _, path = place.partition(":")
+    holder: Any = importlib.import_module(module)
+    *parents, name = path.split(".")
+    for parent in parents:
+        holder = getattr(holder, parent)
+    # Of a class that inherits it another class's calls would count too.
+    return holder, name, vars(holder)[name]
