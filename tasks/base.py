@@ -222,7 +222,7 @@ class DisposedTask(AnyTask):
             raise self.retry(countdown=delay, throw=False, headers=headers, **shown)
         except Reject as unsent:
             # Celery gives a message up whose retry it can't publish.
-            raise Reject(str(unsent.reason), requeue=True) from unsent
+            raise Reject("its retry could not be published", requeue=True) from unsent
 
     def _failed_tries(self) -> int:
         """Tries before this one that failed."""
