@@ -100,6 +100,14 @@ class Parker:
             limit = f"more than dead_letters.per_batch ({self._limits.per_batch}) changes of one batch are refused"
             raise type(error.last)(f"{error.last.detail}; {limit}") from error.last
         division = work.divide(refused)
+        if refusal is None and division.held:
+            # Letters of a key stand in the order of the log, so what is refused must be known before the first is written.
+            try:
+                self._sink.apply(batch, work.plan(division, rehearsal=True))
+            except REFUSALS as error:
+                if not self._parks:
+                    raise
+                return self._apply_without(batch, error)
         self._check_limits(batch, mark, division)
         self._park(work, division, refused)
         try:
@@ -153,8 +161,8 @@ class _Work:
     def divide(self, refused: Collection[int], count: int | None = None) -> Division:
         return divide(self._batch, self._changes[:count], self._mark.parked, refused)
 
-    def plan(self, division: Division) -> Plan:
-        return Plan(self._mark.position, self._before, parked_text(division.parked), division.kept)
+    def plan(self, division: Division, *, rehearsal: bool = False) -> Plan:
+        return Plan(self._mark.position, self._before, parked_text(division.parked), division.kept, rehearsal)
 
     def refused(self, limit: int) -> dict[int, Permanent]:
         """The changes that the target refuses, by rehearsals. Raises the refusal of one that can't be parked."""
