@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib import import_module
 from typing import Final
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from tasks import messages
 from tasks.letters import decode_arguments
 from worker_sync.core.errors import ConfigError, Permanent, Unreachable, WorkerSyncError
 from worker_sync.core.settings import Settings
@@ -106,7 +106,7 @@ def _replay_one(app: Celery, store: ControlStore, letter: DeadLetter, by: str) -
         return Decided(letter, "failed", "it was removed meanwhile")
     try:
         is_task = letter.kind is LetterKind.TASK
-        detail = _send_again(app, letter, payload) if is_task else _back_to_its_queue(payload)
+        detail = _send_again(app, letter, payload) if is_task else _back_to_its_queue(app, payload)
     except (ValueError, Permanent, ConfigError) as error:
         return Decided(letter, "failed", str(error))
     if not store.dead_letters.resolve([letter.id], LetterStatus.REPLAYED, by, detail):
@@ -124,13 +124,9 @@ def _send_again(app: Celery, letter: DeadLetter, payload: bytes) -> str:
     return f"sent as {sent.id}"
 
 
-def _back_to_its_queue(payload: bytes) -> str:
+def _back_to_its_queue(app: Celery, payload: bytes) -> str:
     """Put a message that never reached our code back into the queue that it was meant for."""
-    try:
-        messages = import_module("tasks.messages")
-    except ModuleNotFoundError:
-        raise Permanent("messages can't be replayed in this version") from None
-    messages.replay(payload)
+    messages.replay(payload, through=app)
     return "sent"
 
 

@@ -100,14 +100,12 @@ class Parker:
             limit = f"more than dead_letters.per_batch ({self._limits.per_batch}) changes of one batch are refused"
             raise type(error.last)(f"{error.last.detail}; {limit}") from error.last
         division = work.divide(refused)
-        if refusal is None and division.held:
-            # Letters of a key stand in the order of the log, so what is refused must be known before the first is written.
-            try:
-                self._sink.apply(batch, work.plan(division, rehearsal=True))
-            except REFUSALS as error:
-                if not self._parks:
-                    raise
-                return self._apply_without(batch, error)
+        if (
+            refusal is None
+            and division.held
+            and (found := self._refused_of_the_rest(batch, work, division)) is not None
+        ):
+            return self._apply_without(batch, found)
         self._check_limits(batch, mark, division)
         self._park(work, division, refused)
         try:
@@ -120,6 +118,17 @@ class Parker:
         if division.held and outcome == Outcome.APPLIED:
             _report(batch, division, refused, time.monotonic() - started)
         return outcome
+
+    def _refused_of_the_rest(self, batch: Batch, work: _Work, division: Division) -> Permanent | None:
+        """What the target says of the rest. It must be known before the first letter is written, because the letters of
+        a key stand in the order of the log."""
+        try:
+            self._sink.apply(batch, work.plan(division, rehearsal=True))
+        except REFUSALS as error:
+            if not self._parks:
+                raise
+            return error
+        return None
 
     def _check_limits(self, batch: Batch, mark: Mark, division: Division) -> None:
         keys, limit = len(division.parked), self._limits.keys
