@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from kombu.exceptions import ContentDisallowed, DecodeError
+
 from tasks import liveness, messages, rabbitmq
 from tasks.application import uses_rabbitmq
 from tasks.rabbitmq import DELIVERY_LIMIT
@@ -46,15 +48,17 @@ class Consumer(AnyConsumer):  # type: ignore[misc]
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
         handle = super().create_task_handler(*args, **kwargs)
-        if uses_rabbitmq(self.app):
-            return handle  # it counts deliveries itself
+        # A RabbitMQ counts deliveries itself.
+        counts = not uses_rabbitmq(self.app)
 
-        def counted(message: Any) -> Any:
-            if messages.given_back(message.headers) > DELIVERY_LIMIT:
+        def checked(message: Any) -> Any:
+            if counts and messages.given_back(message.headers) > DELIVERY_LIMIT:
                 return self._put_aside(message, "delivery_limit", messages.LIMIT_EXCEEDED)
+            if _has_no_arguments(message):
+                return self.on_unknown_message(None, message)
             return handle(message)
 
-        return counted
+        return checked
 
     def _put_aside(self, message: Any, error_type: str, error: str) -> None:
         queue = messages.queue_name(message)
@@ -71,3 +75,11 @@ class Consumer(AnyConsumer):  # type: ignore[misc]
         """Without a copy, RabbitMQ puts the message itself aside; in Redis it goes back to be tried once more."""
         log.warning("a message could not be put aside yet: %s", error, extra=event("put-aside-failed"))
         message.reject_log_error(log, self.connection_errors, requeue=not uses_rabbitmq(self.app))
+
+
+def _has_no_arguments(message: Any) -> bool:
+    """Whether the content is nothing that a task can be called with, which Celery's handler would die of."""
+    try:
+        return not isinstance(message.payload, list | tuple | dict)
+    except (DecodeError, ContentDisallowed):
+        return False  # the handler has a name for it

@@ -36,6 +36,11 @@ POISON: dict[str, Callable[[dict[str, object]], bytes]] = {
         {**message, "content-type": "application/x-python-serialize"}
     ).encode(),
     "an unknown task": unknown_task,
+    "bytes that are no message": lambda _: b"\x00\xff{not a message",
+    "a message without a body": lambda message: json.dumps({k: v for k, v in message.items() if k != "body"}).encode(),
+    "a body that is no task's": lambda message: json.dumps({**message, "body": "wA=="}).encode(),
+    "a number": lambda _: b"5",
+    "no properties": lambda message: json.dumps({k: v for k, v in message.items() if k != "properties"}).encode(),
 }
 
 
