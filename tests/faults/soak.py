@@ -39,6 +39,8 @@ BOUNDS: Final = {
     "memory": Bound(per_hour=8 * MEGABYTE, in_all=12 * MEGABYTE),
     "open files": Bound(per_hour=2, in_all=4),
     "connections": Bound(per_hour=2, in_all=4),
+    # The newest 1,000 of an entry are kept, the others removed once an hour.
+    "rows of schedule_runs": Bound(per_hour=5_000, in_all=6_000),
     "rows": Bound(per_hour=60, in_all=20),
     "queue": Bound(per_hour=10, in_all=20),
     "retained log": Bound(per_hour=16 * MEGABYTE, in_all=16 * MEGABYTE),

@@ -239,6 +239,7 @@ MARIADB_DEADLOCKS = (
 )
 
 
+@pytest.mark.long
 def test_deadlocks_with_an_application_in_the_target_cost_only_time(limited: World) -> None:
     reporting, mirror = limited.targets["reporting"], limited.targets["mirror"]
 
@@ -266,6 +267,7 @@ LOCK_TIMEOUT = (
 )
 
 
+@pytest.mark.long
 def test_a_lock_that_is_not_given_in_time_is_asked_for_again(limited: World) -> None:
     reporting = limited.targets["reporting"]
     with limited.traffic():

@@ -67,7 +67,10 @@ def test_a_target_that_hangs_for_a_minute_costs_neither_memory_nor_the_connectio
     assert capture.text().count("capture_started") == 1
 
 
-@pytest.mark.parametrize("together", [False, True], ids=["a transaction each", "one transaction"])
+@pytest.mark.parametrize(
+    "together",
+    [pytest.param(False, id="a transaction each"), pytest.param(True, id="one transaction", marks=pytest.mark.long)],
+)
 def test_rows_of_a_megabyte_for_a_target_that_stands_still_take_bounded_memory(
     tables: str, target_db: str, control_db: str, redis_url: str, tmp_path: Path, together: bool
 ) -> None:

@@ -100,12 +100,16 @@ def test_what_a_replaced_beat_sends_late_is_not_run(system: System, worker: Role
 
 
 def test_a_run_that_fails_is_recorded_with_its_error(system: System, worker: Role) -> None:
-    execute(system.control_url, "ALTER TABLE worker_sync_control.reports RENAME TO gone")
+    execute(
+        system.control_url,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'never remove reports'; END $$",
+        "CREATE TRIGGER refuse BEFORE DELETE ON worker_sync_control.reports EXECUTE FUNCTION refuse()",
+    )
     claim = system.control.schedule.claim_by_hand("report-cleanup", "cleanup.reports")
     system.send(claim)
     eventually(lambda: system.ended(claim))
     assert system.run(claim).status is RunStatus.FAILED
-    assert "init" in system.run(claim).error
+    assert "never remove reports" in system.run(claim).error
 
 
 def test_a_run_that_no_worker_began_in_time_is_recorded_as_failed(system: System) -> None:
