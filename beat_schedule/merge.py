@@ -9,7 +9,8 @@ from typing import Final
 from beat_schedule import cleanup, dead_letters, health, heartbeat
 from beat_schedule.entry import Entry
 from worker_sync.core.errors import ConfigError
-from worker_sync.core.settings import Schedule, Settings
+from worker_sync.core.sections import Schedule
+from worker_sync.core.settings import Settings
 from worker_sync.core.settings_file import suggestion
 
 CONCERNS: Final = (heartbeat.ENTRIES, health.ENTRIES, cleanup.ENTRIES, dead_letters.ENTRIES)

@@ -19,7 +19,7 @@ from billiard.exceptions import SoftTimeLimitExceeded
 
 from worker_sync.core.errors import Transient
 from worker_sync.core.log import event
-from worker_sync.core.settings import Breaker as Limits
+from worker_sync.core.sections import Breaker as Limits
 
 log = logging.getLogger(__name__)
 

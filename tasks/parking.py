@@ -21,7 +21,7 @@ import msgspec
 
 from connectors.base import Mark, Outcome, Sink
 from tasks.bisection import REFUSALS, TooMany, find_refused
-from worker_sync.core import settings as configuration
+from worker_sync.core import sections
 from worker_sync.core.apply import Verdict, changes_beyond, decide
 from worker_sync.core.change import Batch, Change, Op, Section, TransactionInfo
 from worker_sync.core.codec import encode
@@ -58,8 +58,8 @@ class Parker:
     def __init__(
         self,
         sink: Sink,
-        pipeline: configuration.Pipeline,
-        limits: configuration.DeadLetters,
+        pipeline: sections.Pipeline,
+        limits: sections.DeadLetters,
         letters: Callable[[], DeadLetters],
     ) -> None:
         self._sink = sink

@@ -17,7 +17,8 @@ from tasks.celeryconfig import celery_settings
 from tasks.configuration import configure, forget
 from tasks.queues import BY_TASK, NAMES, QUEUES, pool_of
 from tasks.redis import VISIBILITY_S
-from worker_sync.core.settings import Queue, Settings, parse
+from worker_sync.core.sections import Queue
+from worker_sync.core.settings import Settings, parse
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.faults.harness import System, execute, marks_in, running_system
 from tests.faults.load import Load
 from tests.fixtures.fix_proxy import ProxyTo
 from tests.fixtures.running import Role
-from worker_sync.core.settings import Capture
+from worker_sync.core.sections import Capture
 from worker_sync.store import ControlStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

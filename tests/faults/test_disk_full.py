@@ -21,7 +21,7 @@ from tests.faults.test_worker_killed import table_held
 from tests.fixtures.eventually import eventually
 from worker_sync.core import log
 from worker_sync.core.errors import Transient
-from worker_sync.core.settings import Log
+from worker_sync.core.sections import Log
 from worker_sync.embedded import EmbeddedPostgres, EmbeddedRedis
 from worker_sync.store import ControlStore
 

@@ -17,7 +17,8 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
 from tests.integration.capture_rig import Rig, rig, rows_of, same, settings_for
 from tests.integration.test_retained_log import control_db, heals
-from worker_sync.core.settings import Database, Settings, Spill
+from worker_sync.core.sections import Database, Spill
+from worker_sync.core.settings import Settings
 from worker_sync.store.pipelines import Status
 
 __all__ = ["control_db"]

@@ -11,7 +11,7 @@ import pytest
 from tasks.breakers import Breaker, Breakers, NotNow
 from tests.fixtures.eventually import eventually
 from worker_sync.core.errors import ConfigError, TargetRejected, Transient, Unreachable
-from worker_sync.core.settings import Breaker as Limits
+from worker_sync.core.sections import Breaker as Limits
 
 LIMITS = Limits(failures=3, first_s=0.05, longest_s=0.15)
 

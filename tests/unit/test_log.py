@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 
 from worker_sync.core import log
-from worker_sync.core.settings import Log
+from worker_sync.core.sections import Log
 
 logger = logging.getLogger("tests.log")
 

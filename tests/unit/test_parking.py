@@ -32,7 +32,7 @@ from tests.contract.sink_target import (
     truncate,
     update,
 )
-from worker_sync.core import settings as configuration
+from worker_sync.core import sections
 from worker_sync.core.apply import changes_beyond
 from worker_sync.core.change import Batch, Change, Op
 from worker_sync.core.codec import decode
@@ -103,9 +103,9 @@ def table(sink: PickySink) -> TableSchema:
 
 def parker(sink: MemorySink, store: Letters, on_rejected: Literal["park", "halt"] = "park", **limits: int) -> Parker:
     rules: Any = [TableRule(name="public.*")]
-    pipeline = configuration.Pipeline(source="s", target="t", tables=rules, on_rejected=on_rejected)
+    pipeline = sections.Pipeline(source="s", target="t", tables=rules, on_rejected=on_rejected)
     kept: Any = store
-    return Parker(sink, pipeline, configuration.DeadLetters(**limits), lambda: kept)
+    return Parker(sink, pipeline, sections.DeadLetters(**limits), lambda: kept)
 
 
 # -- text

@@ -9,7 +9,8 @@ import pytest
 from beat_schedule.entry import Entry
 from beat_schedule.merge import merge, override, schedule
 from worker_sync.core.errors import ConfigError
-from worker_sync.core.settings import Schedule, Settings, parse
+from worker_sync.core.sections import Schedule
+from worker_sync.core.settings import Settings, parse
 
 ENTRIES = {"a": Entry("x.a", every_s=1.0), "b": Entry("x.b", crontab="0 2 * * *")}
 

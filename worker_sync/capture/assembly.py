@@ -40,13 +40,13 @@ from worker_sync.capture.targets import Ready, Targets
 from worker_sync.capture.versions import Records, Versions
 from worker_sync.capture.watcher import Watcher
 from worker_sync.capture.window import Retransmission, WindowLimits
-from worker_sync.core import markers
-from worker_sync.core import settings as configuration
+from worker_sync.core import markers, sections
 from worker_sync.core.change import TransactionInfo
 from worker_sync.core.errors import Halt, Permanent, State, Transient
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName
 from worker_sync.core.selection import Selected, carries
+from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
 from worker_sync.store.checkpoints import Checkpoint
 from worker_sync.store.dead_letters import LetterStatus
@@ -67,7 +67,7 @@ class Assembler:
 
     def __init__(
         self,
-        settings: configuration.Settings,
+        settings: Settings,
         source: Source,
         source_name: str,
         store: ControlStore,
@@ -99,7 +99,7 @@ class Assembler:
         names = {entry.settings.name for entry in ready}
         return {pipeline.name: pipeline.name in names for pipeline in self._pipelines}, {s.id for s in self._signals}
 
-    def _runs(self, pipeline: configuration.Pipeline) -> bool:
+    def _runs(self, pipeline: sections.Pipeline) -> bool:
         if pipeline.name in self._absent.awaited:
             return False
         return self._store.pipelines.get(pipeline.name).status is Status.RUNNING
@@ -144,7 +144,7 @@ class Assembler:
             for name, record in self._store.versions.of(pipeline).items()
         }
 
-    def _first_seen(self, pipeline: configuration.Pipeline, selected: list[Selected], records: Records) -> Records:
+    def _first_seen(self, pipeline: sections.Pipeline, selected: list[Selected], records: Records) -> Records:
         """Record the definitions of tables that the pipeline takes for the first time."""
         new = [s.source for s in selected if s.source.table not in records or not records[s.source.table].version]
         if not new:
@@ -171,7 +171,7 @@ class Assembler:
 
     def _open_targets(
         self,
-        running: list[configuration.Pipeline],
+        running: list[sections.Pipeline],
         chosen: dict[str, list[Selected]],
         records: Mapping[str, Records],
         checkpoint: Checkpoint,

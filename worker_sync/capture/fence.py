@@ -10,7 +10,7 @@ from worker_sync.capture.pipeline import shard_of
 from worker_sync.core.errors import Fenced, Halt, State
 from worker_sync.core.parking import NONE_PARKED
 from worker_sync.core.position import Position
-from worker_sync.core.settings import Pipeline
+from worker_sync.core.sections import Pipeline
 from worker_sync.store.checkpoints import Checkpoint
 
 

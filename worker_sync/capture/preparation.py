@@ -16,9 +16,10 @@ from worker_sync.capture.routing import Route, TargetOf
 from worker_sync.capture.versions import Records, carried
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableName, TableSchema
+from worker_sync.core.sections import Pipeline
 from worker_sync.core.selection import Selected
 from worker_sync.core.selection import names as is_named
-from worker_sync.core.settings import Pipeline, Settings
+from worker_sync.core.settings import Settings
 from worker_sync.store.checkpoints import Checkpoint
 from worker_sync.store.versions import TableVersion
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from connectors.base import Source, StreamStatus
 from worker_sync.core.errors import Halt, State, Transient
 from worker_sync.core.log import event
-from worker_sync.core.settings import RetainedLog
+from worker_sync.core.sections import RetainedLog
 
 log = logging.getLogger(__name__)
 

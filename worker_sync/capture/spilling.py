@@ -23,7 +23,7 @@ from worker_sync.core.codec import decode, encode
 from worker_sync.core.errors import Transient
 from worker_sync.core.log import event
 from worker_sync.core.position import Position
-from worker_sync.core.settings import Spill as Settings
+from worker_sync.core.sections import Spill as Settings
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from worker_sync.core import markers
 from worker_sync.core.change import SnapshotMark
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName
+from worker_sync.core.sections import Pipeline
 from worker_sync.core.selection import Selected
-from worker_sync.core.settings import Pipeline, Settings
+from worker_sync.core.settings import Settings
 from worker_sync.store.signals import Signal, SignalKind
 from worker_sync.store.versions import TableVersion
 

@@ -14,7 +14,7 @@ from worker_sync.composition.workspace import Workspace
 from worker_sync.core.clock import skew
 from worker_sync.core.errors import Transient
 from worker_sync.core.secrets import redact
-from worker_sync.core.settings import Pipeline
+from worker_sync.core.sections import Pipeline
 
 FAILED: Final = 1
 COULD_NOT_RUN: Final = 3

@@ -26,8 +26,9 @@ from worker_sync.core.errors import State as HaltState
 from worker_sync.core.parking import Parked
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.secrets import Url
+from worker_sync.core.sections import Pipeline
 from worker_sync.core.selection import Selected
-from worker_sync.core.settings import Pipeline, Settings
+from worker_sync.core.settings import Settings
 from worker_sync.embedded import EmbeddedServers
 from worker_sync.store import ControlStore
 from worker_sync.store.errors import NotInitialized

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 from worker_sync.core.secrets import HIDDEN, redact
-from worker_sync.core.settings import Log
+from worker_sync.core.sections import Log
 
 #: Celery reports every task at INFO in these, which would be most of the log and of a small task's time.
 _CHATTY: Final = ("celery.app.trace", "celery.worker.strategy", "celery.beat", "kombu", "pymongo", "urllib3")

@@ -13,7 +13,7 @@ from worker_sync.core.shape import Shape
 from worker_sync.core.table_rules import TableRule
 
 if TYPE_CHECKING:
-    from worker_sync.core.settings import Pipeline
+    from worker_sync.core.sections import Pipeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,24 +9,38 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
     Field,
-    PrivateAttr,
-    SecretStr,
-    StringConstraints,
     ValidationError,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from worker_sync.core.blocks import Block, Int, Seconds
-from worker_sync.core.crontab import BadCrontab, Crontab, UnknownTimeZone, time_zone, zone_names
 from worker_sync.core.errors import ConfigError
 from worker_sync.core.schema import TableSchema
 from worker_sync.core.secrets import Url
+from worker_sync.core.sections import (
+    Breaker,
+    Capture,
+    Database,
+    DeadLetters,
+    Exporter,
+    Flower,
+    Heartbeat,
+    Log,
+    Name,
+    Pipeline,
+    Pool,
+    Queue,
+    Schedule,
+    Spill,
+    TimeZone,
+    Worker,
+)
 from worker_sync.core.selection import Selected, select
 from worker_sync.core.settings_file import (
     Problem,
@@ -35,11 +49,8 @@ from worker_sync.core.settings_file import (
     prepare,
     problems_of,
     read_yaml,
-    suggestion,
 )
-from worker_sync.core.table_rules import TableRule, contradictions
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+from worker_sync.core.table_rules import contradictions
 
 
 def _control_url(url: Url) -> Url:
@@ -59,233 +70,6 @@ def _broker_url(url: Url) -> Url:
             "write redis://... or amqp://...",
         )
     raise PydanticCustomError("broker", "no such broker; write redis://..., rediss://..., amqp://... or amqps://...")
-
-
-def _crontab(text: str) -> str:
-    try:
-        Crontab.parse(text)
-    except BadCrontab as error:
-        raise PydanticCustomError("crontab", "{reason}", {"reason": str(error)}) from None
-    return text
-
-
-def _time_zone(name: str) -> str:
-    try:
-        time_zone(name)
-    except UnknownTimeZone:
-        reason = f"no time zone {name!r}{suggestion(name, zone_names())}"
-        raise PydanticCustomError("timezone", "{reason}", {"reason": reason}) from None
-    return name
-
-
-TimeZone = Annotated[str, AfterValidator(_time_zone)]
-#: A shorter key could be guessed.
-_SHORTEST_KEY: Final = 32
-
-
-def _long_key(key: SecretStr) -> SecretStr:
-    if len(key.get_secret_value()) < _SHORTEST_KEY:
-        message = f"must have at least {_SHORTEST_KEY} characters; openssl rand -base64 32 makes one"
-        raise PydanticCustomError("key", message)
-    return key
-
-
-class Spill(Block):
-    """Where captures keep batches while a target is away and `retained_log.policy` is `spill`: encrypted with `key`, up
-    to `max_bytes` for each source, in `directory` (`spill` in `state_dir` unless it is given)."""
-
-    key: Annotated[SecretStr, AfterValidator(_long_key)]
-    directory: Path | None = None
-    max_bytes: Annotated[Int, Field(ge=1)] = 10_737_418_240
-
-
-class RetainedLog(Block):
-    """What a source's log that is kept for us may come to. At `limit_bytes` the policy acts: `hold` says so and goes on
-    waiting; `spill` keeps batches on the capture's disk instead, also when less than `warn_left_s` is left; `detach`
-    gives the log up and stops the source's pipelines in the state `log-limit`. Warnings begin at half of the limit, and
-    when less than `warn_left_s` is left until a limit of ours or of the server is reached."""
-
-    limit_bytes: Annotated[Int, Field(ge=1)] | None = None
-    policy: Literal["hold", "spill", "detach"] = "hold"
-    warn_left_s: Annotated[Seconds, Field(ge=0)] = 3600
-
-    @model_validator(mode="after")
-    def _detaches_at_a_limit(self) -> RetainedLog:
-        if self.policy == "detach" and self.limit_bytes is None:
-            raise PydanticCustomError("limit", "policy detach needs limit_bytes")
-        return self
-
-
-class Database(Block):
-    """A database to read from or write to. `retained_log` is about its log, where it is a source."""
-
-    _name: str = PrivateAttr("")
-    url: Url
-    retained_log: RetainedLog = RetainedLog()
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-
-class Pipeline(Block):
-    """Tables of one source, kept in step in one target."""
-
-    _name: str = PrivateAttr("")
-    source: Name
-    target: Name
-    tables: Annotated[tuple[TableRule, ...], Field(min_length=1)]
-    mode: Literal["one-way"] = "one-way"
-    shards: Annotated[Int, Field(ge=1, le=64)] = 1
-    snapshot: Literal["initial", "none"] = "initial"
-    create_tables: bool = True
-    schema_changes: Literal["apply", "halt", "ignore"] = "halt"
-    on_rejected: Literal["park", "halt"] = "park"
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-
-class Capture(Block):
-    """Batches, the window of batches that are not applied yet, and the snapshot."""
-
-    batch_changes: Annotated[Int, Field(ge=1)] = 4000
-    batch_bytes: Annotated[Int, Field(ge=1024)] = 1_048_576
-    linger_ms: Annotated[Seconds, Field(ge=0)] = 3
-    max_linger_ms: Annotated[Seconds, Field(ge=0)] = 250
-    window_bytes: Annotated[Int, Field(ge=1024)] = 67_108_864
-    window_batches: Annotated[Int, Field(ge=1)] = 512
-    resend_after_s: Annotated[Seconds, Field(gt=0)] = 2.0
-    snapshot_rows: Annotated[Int, Field(ge=1)] = 5000
-    confirm_every_s: Annotated[Seconds, Field(gt=0)] = 0.5
-    lease_s: Annotated[Seconds, Field(ge=1)] = 4
-
-    @model_validator(mode="after")
-    def _window_holds_a_batch(self) -> Capture:
-        if self.window_bytes < self.batch_bytes:
-            raise PydanticCustomError("window", "window_bytes must be at least batch_bytes")
-        if self.max_linger_ms < self.linger_ms:
-            raise PydanticCustomError("linger", "max_linger_ms must be at least linger_ms")
-        return self
-
-
-class Worker(Block):
-    """The pool of `worker-sync worker` and `up`."""
-
-    pool: Literal["solo", "prefork", "threads"] = "solo"
-    concurrency: Annotated[Int, Field(ge=1, le=256)] = 1
-
-    @model_validator(mode="after")
-    def _solo_is_one(self) -> Worker:
-        if self.pool == "solo" and self.concurrency != 1:
-            raise PydanticCustomError("pool", "the solo pool runs one task at a time; use pool: prefork or threads")
-        return self
-
-
-class DeadLetters(Block):
-    """How much may be parked before a pipeline halts instead: refused changes of one batch, keys of one shard, changes
-    of one pipeline. More than that is no poison row but a broken target."""
-
-    per_batch: Annotated[Int, Field(ge=1)] = 100
-    keys: Annotated[Int, Field(ge=1, le=100_000)] = 1000
-    letters: Annotated[Int, Field(ge=1)] = 10_000
-
-
-Queue = Literal["sync", "audit", "backup", "archive", "cleanup", "default", "dead_letter"]
-
-
-class Pool(Block):
-    """The pool of the workers of one queue, where it is to differ from the queue's own. What a solo pool can't do makes
-    it prefork. `max_memory_mb` and `max_tasks` end a process of the pool after the task that reaches them; another
-    takes its place."""
-
-    pool: Literal["solo", "prefork", "threads"] | None = None
-    concurrency: Annotated[Int, Field(ge=1, le=256)] | None = None
-    max_memory_mb: Annotated[Int, Field(ge=64)] | None = None
-    max_tasks: Annotated[Int, Field(ge=1)] | None = None
-
-    @model_validator(mode="after")
-    def _can_do_it(self) -> Pool:
-        if self.pool == "solo" and (self.concurrency or 1) != 1:
-            raise PydanticCustomError("pool", "the solo pool runs one task at a time; use pool: prefork or threads")
-        if self.pool not in {None, "prefork"} and (self.max_memory_mb or self.max_tasks):
-            raise PydanticCustomError(
-                "pool", "max_memory_mb and max_tasks need processes to replace; use pool: prefork, or leave them out"
-            )
-        return self
-
-
-class Breaker(Block):
-    """When a worker leaves a database or the control store alone, and for how long: `first_s` seconds after so many
-    `failures` in a row, twice as long after each further one up to `longest_s`."""
-
-    failures: Annotated[Int, Field(ge=1, le=1000)] = 5
-    first_s: Annotated[Seconds, Field(gt=0)] = 0.5
-    longest_s: Annotated[Seconds, Field(gt=0, le=60)] = 3.0
-
-    @model_validator(mode="after")
-    def _grows(self) -> Breaker:
-        if self.longest_s < self.first_s:
-            raise PydanticCustomError("breaker", "longest_s must be at least first_s")
-        return self
-
-
-Port = Annotated[Int, Field(ge=0, le=65535)]
-
-
-class Exporter(Block):
-    """Where metrics and health are served; port 0 picks a free one."""
-
-    host: str = "127.0.0.1"
-    port: Port = 9808
-
-
-class Flower(Block):
-    """Flower's address and, when both are given, its basic authentication."""
-
-    enabled: bool = True
-    host: str = "127.0.0.1"
-    port: Port = 5555
-    user: str | None = None
-    password: SecretStr | None = None
-
-    @model_validator(mode="after")
-    def _both_or_none(self) -> Flower:
-        if (self.user is None) != (self.password is None):
-            raise PydanticCustomError("flower", "user and password go together; give both or none")
-        return self
-
-
-class Log(Block):
-    """Form and threshold of the log on standard error."""
-
-    format: Literal["text", "json"] = "text"
-    level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-class Heartbeat(Block):
-    """How often each source gets a message that makes idle differ from stuck."""
-
-    every_s: Annotated[Seconds, Field(ge=0.1)] = 1.0
-
-
-class Schedule(Block):
-    """Changes of one entry of the schedule: when it runs (`crontab`: minute, hour, day of month, month, day of week),
-    in which time zone (by default that of the whole file), and whether at all."""
-
-    every_s: Annotated[Seconds, Field(ge=0.1)] | None = None
-    crontab: Annotated[str, AfterValidator(_crontab)] | None = None
-    timezone: TimeZone | None = None
-    enabled: bool = True
-
-    @model_validator(mode="after")
-    def _one_time(self) -> Schedule:
-        if self.every_s is not None and self.crontab is not None:
-            raise PydanticCustomError("schedule", "every_s and crontab exclude each other")
-        if self.every_s is not None and self.timezone is not None:
-            raise PydanticCustomError("schedule", "every_s knows no time zone; remove timezone")
-        return self
 
 
 class Settings(Block):

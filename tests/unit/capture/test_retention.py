@@ -10,7 +10,7 @@ import pytest
 from connectors.base import StreamStatus
 from worker_sync.capture.retention import LogGuard, Retained
 from worker_sync.core.errors import Halt, State
-from worker_sync.core.settings import RetainedLog
+from worker_sync.core.sections import RetainedLog
 
 MB = 1024 * 1024
 
