@@ -228,6 +228,27 @@ def test_a_lost_position_stops_in_a_named_state_and_resync_heals(
         made.stop()
 
 
+def test_a_target_that_lost_its_watermark_is_not_gone_on_with_where_nothing_is_copied(
+    source_db: str, target_db: str, control_db: str
+) -> None:
+    """Where rows are copied at the start they are copied again; here nobody would notice that they are gone."""
+    execute(source_db, TABLE)
+    execute(target_db, TABLE)
+    with rig(settings_for(source_db, target_db, ["public.*"], snapshot="none"), control_db) as made:
+        made.start()
+        eventually(lambda: has_table(target_db, "worker_sync.watermarks"))
+        eventually(lambda: made.store.checkpoints.load("source"))
+        execute(source_db, "INSERT INTO items (id) VALUES (1)")
+        eventually(lambda: same(source_db, target_db, "items"))
+        made.stop()
+        # As a target that was set up anew.
+        execute(target_db, "TRUNCATE items", "TRUNCATE worker_sync.watermarks")
+        made.start()
+        eventually(lambda: not made.running)
+        standing = made.store.pipelines.get("p")
+        assert (standing.reason, standing.recovery) == (State.POSITION_LOST, "worker-sync resync p")
+
+
 def test_resync_leads_past_what_the_log_holds_and_nobody_can_read(
     source_db: str, target_db: str, control_db: str
 ) -> None:
