@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Final
 
 from amqp.exceptions import AMQPError, MessageNacked
@@ -22,6 +23,10 @@ PUBLISHED_AT: Final = "published_at"
 
 class Application(Celery):
     """Celery with waits below a second on RabbitMQ, and a refused message as an ordinary broker error."""
+
+    @cached_property
+    def Beat(self) -> Any:
+        return self.subclass_with_self("tasks.beat:Beat")  # type: ignore[arg-type]
 
     def send_task(  # type: ignore[override]
         self, name: str, args: Any = None, kwargs: Any = None, countdown: float | None = None, **options: Any

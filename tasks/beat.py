@@ -9,6 +9,7 @@ import signal
 from typing import Any
 
 from celery import signals
+from celery.apps.beat import Beat as CeleryBeat
 from celery.beat import Scheduler as CeleryScheduler
 
 from beat_schedule import Entry, schedule
@@ -76,6 +77,18 @@ class Scheduler(CeleryScheduler):
         self._asked_to_end = True
         if not self._busy:
             raise SystemExit
+
+
+class Beat(CeleryBeat):
+    """Ends when it is asked to before there is a scheduler, too; Celery's handler would then make one to close it."""
+
+    def install_sync_handler(self, service: Any) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave)
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit
 
 
 @signals.beat_init.connect

@@ -13,6 +13,7 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 
 from celery import bootsteps, signals
@@ -28,12 +29,22 @@ GRACE_S: Final = 10.0
 #: Seconds that a broker which doesn't answer may hold up the end.
 BROKER_S: Final = 3.0
 
+#: Seconds for what `at_the_end` names.
+CLOSING_S: Final = 15.0
+
 _grace: list[float] = [GRACE_S]
+_closing: list[Callable[[], None]] = []
 
 
 def set_grace(seconds: float) -> None:
     """How long tasks have to end after SIGTERM."""
     _grace[:] = [seconds]
+
+
+def at_the_end(close: Callable[[], None]) -> None:
+    """What the process has to close before it ends, also when its main thread can't: it may be the last user of
+    embedded servers."""
+    _closing[:] = [close]
 
 
 class HandBack(bootsteps.StartStopStep):
@@ -61,9 +72,9 @@ class HandBack(bootsteps.StartStopStep):
         fields = event("handed-back", tasks=[request.name for request in unfinished])
         log.warning("%d unfinished tasks go back to their queues", len(unfinished), extra=fields)
         self._end_processes()
-        giving = threading.Thread(target=_give_back, args=(unfinished,), daemon=True)
-        giving.start()
-        giving.join(BROKER_S)
+        _bounded(BROKER_S, _give_back, unfinished)
+        for close in _closing:
+            _bounded(CLOSING_S, close)
         liveness.close()
         os._exit(0)
 
@@ -73,6 +84,12 @@ class HandBack(bootsteps.StartStopStep):
         for process in list(getattr(pool, "_pool", None) or []):
             with contextlib.suppress(ProcessLookupError, TypeError):
                 os.kill(process.pid, signal.SIGKILL)
+
+
+def _bounded(seconds: float, work: Callable[..., None], *arguments: Any) -> None:
+    thread = threading.Thread(target=work, args=arguments, daemon=True)
+    thread.start()
+    thread.join(seconds)
 
 
 def _give_back(requests: list[Any]) -> None:

@@ -14,7 +14,9 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
-def test_an_example_passes_the_preflight(example: Path, source_db: str, target_db: str, mongo_target: str) -> None:
+def test_an_example_passes_the_preflight(
+    example: Path, source_db: str, target_db: str, mongo_target: str, redis_url: str
+) -> None:
     with psycopg.connect(source_db) as connection:
         connection.execute(TABLES.encode())
     more = {
@@ -22,7 +24,7 @@ def test_an_example_passes_the_preflight(example: Path, source_db: str, target_d
         "TARGET_URL": target_db,
         "MONGO_URL": mongo_target,
         "CONTROL_URL": target_db,
-        "REDIS_URL": "redis://127.0.0.1:6379/0",
+        "REDIS_URL": redis_url,
     }
     validated = worker_sync("config", "validate", config=example, more=more)
     assert validated.code == 0, validated

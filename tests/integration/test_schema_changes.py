@@ -121,7 +121,7 @@ def agrees(made: Rig) -> bool:
 
 def settles(made: Rig) -> None:
     try:
-        eventually(lambda: agrees(made), 40)
+        eventually(lambda: agrees(made), 120)
     except AssertionError as error:
         known = {str(record.table): record.change for record in made.store.versions.of("p").values()}
         raise AssertionError(f"{error}\n{made.store.pipelines.get('p')}\n{known}\n{differences(made)[:5]}") from None
@@ -333,7 +333,7 @@ def test_a_new_table_is_carried_from_its_first_row_on(source_db: str, target_db:
         execute(source_db, "CREATE TABLE other (id int PRIMARY KEY, name text)")
         execute(source_db, *[f"INSERT INTO other VALUES ({n}, 'n')" for n in range(200)])
         execute(source_db, "DELETE FROM items WHERE id = 4")
-        eventually(lambda: same(source_db, target_db, "other"), 40)
+        eventually(lambda: same(source_db, target_db, "other"), 120)
         execute(source_db, "UPDATE other SET name = 'later' WHERE id > 100", "INSERT INTO other VALUES (1000, 'x')")
         eventually(lambda: same(source_db, target_db, "other"))
         settles(made)
@@ -350,7 +350,7 @@ def test_by_default_a_new_table_halts_and_resume_takes_it(source_db: str, target
         assert not has_table(target_db, "other")
         made.store.pipelines.resume("p")
         made.start()
-        eventually(lambda: same(source_db, target_db, "other"), 40)
+        eventually(lambda: same(source_db, target_db, "other"), 120)
         made.stop()
 
 
@@ -375,7 +375,7 @@ def test_a_dropped_table_stays_in_the_target(source_db: str, target_db: str, con
         made.store.signals.send("source", "resync", "p", "public.other")
         made.store.pipelines.resume("p")
         made.start()
-        eventually(lambda: same(source_db, target_db, "other"), 40)
+        eventually(lambda: same(source_db, target_db, "other"), 120)
         made.stop()
 
 
@@ -388,7 +388,7 @@ def test_a_renamed_table_halts(source_db: str, target_db: str, control_db: str) 
         assert halted(made).detail == "public.items was renamed public.things"
         made.store.pipelines.resume("p")
         made.start()
-        eventually(lambda: same(source_db, target_db, "things"), 40)
+        eventually(lambda: same(source_db, target_db, "things"), 120)
         made.stop()
 
 

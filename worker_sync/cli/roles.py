@@ -120,6 +120,7 @@ def _celery(
         from tasks.app import app
 
         configuration.configure(space.settings)
+        handing_back.at_the_end(space.close)
         app.conf.update(conf or {})
         if grace_s is not None:
             handing_back.set_grace(grace_s)

@@ -18,6 +18,8 @@ from worker_sync.core.sections import Pipeline
 
 FAILED: Final = 1
 COULD_NOT_RUN: Final = 3
+#: The finding about a system that does not answer.
+UNREACHABLE: Final = "reachable"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,10 @@ def preflight(space: Workspace, pipelines: Sequence[Pipeline]) -> list[Checked]:
     limit = space.settings.clock_skew_s
     broker = space.given_broker
     found = [] if broker is None else [Checked("broker", broker.scheme, _ask(partial(broker_findings, broker)))]
-    found.append(Checked("control", "control store", _ask(lambda: [clock(space.store.now, limit)])))
+    control = _ask(lambda: [clock(space.store.now, limit)])
+    found.append(Checked("control", "control store", control))
+    if any(finding.check == UNREACHABLE for finding in control):
+        return found  # what is known of all the others is in there
     for name in dict.fromkeys(pipeline.source for pipeline in pipelines):
         found.append(Checked(name, "source", _ask(partial(_source_findings, space, name))))
     for pipeline in pipelines:
@@ -49,7 +54,7 @@ def _ask(findings: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:
     try:
         return findings()
     except Transient as error:
-        return [Finding("reachable", None, redact(str(error)), "start the server, or correct the URL")]
+        return [Finding(UNREACHABLE, None, redact(str(error)), "start the server, or correct the URL")]
 
 
 def _source_findings(space: Workspace, name: str) -> Sequence[Finding]:
