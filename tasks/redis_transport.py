@@ -12,6 +12,8 @@ import uuid
 from typing import Any, Final
 
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 NAME: Final = f"{__name__}:Transport"
 #: The header in which RabbitMQ's quorum queues count too.
@@ -57,6 +59,14 @@ class Channel(redis.Channel):
         if kept is None or kept.connection_pool is not self.pool:
             kept = self.__dict__["_kept_client"] = super()._create_client()  # type: ignore[misc]
         return kept
+
+    def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
+        """A Redis that takes no writes (a full disk) refuses it. As a lost connection that is logged, and the message
+        comes again; as what it is it would end the worker."""
+        try:
+            super().basic_ack(delivery_tag, multiple)
+        except ResponseError as refused:
+            raise RedisConnectionError(str(refused)) from refused
 
     def _do_restore_message(self, payload: Any, *args: Any, **kwargs: Any) -> None:
         headers = payload.get("headers") if isinstance(payload, dict) else None
