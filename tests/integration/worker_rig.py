@@ -98,6 +98,10 @@ class Rig:
         queued = sum(int(self.broker.llen(key)) for key in QUEUE_KEYS)
         return queued + int(self.broker.hlen("unacked"))
 
+    def waiting_clients(self) -> int:
+        """Connections to the broker that wait for a message."""
+        return sum("b" in client["flags"] for client in self.broker.client_list())
+
     def connections(self, url: str) -> int:
         """Connections of ours to that database, but for the tests' own."""
         with psycopg.connect(url) as connection:
