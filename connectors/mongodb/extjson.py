@@ -22,8 +22,7 @@ from json.encoder import encode_basestring as quoted
 from struct import Struct
 from typing import Final
 
-from bson.decimal128 import Decimal128
-
+from connectors.mongodb import decimals
 from connectors.mongodb.types import WRAPPER
 
 #: Makes the text of the value at an offset; returns it with the offset behind the value.
@@ -89,17 +88,8 @@ def _int32(data: bytes, at: int) -> tuple[str, int]:
     return str(INT32(data, at)[0]), at + 4
 
 
-def decimal_at(data: bytes, at: int) -> Decimal128:
-    """The Decimal128 at an offset. Raises ValueError for one whose bytes no text stands for."""
-    bid = data[at : at + 16]
-    value = Decimal128.from_bid(bid)
-    if not value.to_decimal().is_nan() and Decimal128(str(value)).bid != bid:
-        raise ValueError("a Decimal128 in a form that no text has")
-    return value
-
-
 def _decimal(data: bytes, at: int) -> tuple[str, int]:
-    return f'{{"$numberDecimal": "{decimal_at(data, at)}"}}', at + 16
+    return f'{{"$numberDecimal": "{decimals.text_at(data, at)}"}}', at + 16
 
 
 def _object_id(data: bytes, at: int) -> tuple[str, int]:

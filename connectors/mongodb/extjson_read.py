@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from bson.decimal128 import Decimal128
 
+from connectors.mongodb.decimals import decimal128
 from connectors.mongodb.extjson import RESERVED
 from connectors.mongodb.types import MAX_INT64, MIN_INT64, WRAPPER
 
@@ -158,7 +159,7 @@ _FORMS: Final[dict[str, Callable[[Fields], Element]]] = {
     "$numberInt": lambda fields: (0x10, _INT32(int(fields[0][1]))),
     "$numberLong": lambda fields: (0x12, _INT64(int(fields[0][1]))),
     "$numberDouble": lambda fields: (0x01, _DOUBLE(float(fields[0][1]))),
-    "$numberDecimal": lambda fields: (0x13, Decimal128(fields[0][1]).bid),
+    "$numberDecimal": lambda fields: (0x13, decimal128(fields[0][1]).bid),
     "$oid": lambda fields: (0x07, bytes.fromhex(fields[0][1])),
     "$date": _date,
     "$binary": _binary,

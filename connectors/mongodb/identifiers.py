@@ -15,7 +15,8 @@ import bson
 from bson.raw_bson import RawBSONDocument
 
 from connectors.mongodb.conn import RAW
-from connectors.mongodb.extjson import DOUBLE, INT32, INT64, decimal_at, double_form, string_at, value_texts
+from connectors.mongodb.decimals import decimal_at
+from connectors.mongodb.extjson import DOUBLE, INT32, INT64, double_form, string_at, value_texts
 from connectors.mongodb.extjson_read import key_bytes
 
 #: A double has at most 767 significant digits, a Decimal128 34.

@@ -33,7 +33,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, Final
 
 from bson.binary import UUID_SUBTYPE, Binary
@@ -41,6 +40,7 @@ from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 
+from connectors.mongodb.decimals import decimal128, plain_text
 from worker_sync.core import text
 from worker_sync.core.schema import Kind, Type
 
@@ -50,34 +50,6 @@ MAX_INT64: Final = (1 << 63) - 1
 MIN_INT64: Final = -(1 << 63)
 #: The only key of a document that stands for the JSON value under it.
 WRAPPER: Final = "@json"
-_BIAS: Final = 6176
-_DIGITS: Final = 34
-_LOW: Final = (1 << 64) - 1
-
-
-def decimal128(number: str) -> Decimal128:
-    """The Decimal128 with exactly these digits and this scale."""
-    if len(number) <= _DIGITS:
-        sign, digits = (1 << 63, number[1:]) if number[0] == "-" else (0, number)
-        whole, _, fraction = digits.partition(".")
-        digits = whole + fraction
-        if digits.isdecimal():
-            # Sign, biased exponent and coefficient as IEEE 754 has them; the driver's own way here is far slower.
-            coefficient = int(digits)
-            high = sign | _BIAS - len(fraction) << 49 | coefficient >> 64
-            return Decimal128((high, coefficient & _LOW))  # type: ignore[arg-type]  # documented, not annotated
-    return _any_decimal128(number)
-
-
-def _any_decimal128(number: str) -> Decimal128:
-    try:
-        exact = Decimal(number)
-        value = Decimal128(exact)
-    except ArithmeticError:
-        raise ValueError("more digits, or a larger exponent, than Decimal128's 34 and 6144") from None
-    if not exact.is_nan() and format(value.to_decimal(), "f") != format(exact, "f"):
-        raise ValueError("more digits than Decimal128's 34")
-    return value
 
 
 def _wide_int(value: int) -> Int64 | Decimal128:
@@ -278,7 +250,7 @@ _READERS: Final[dict[Kind, Convert]] = {
     Kind.BOOL: _expecting(bool),
     Kind.INT: _read_int,
     Kind.FLOAT: _expecting(float),
-    Kind.DECIMAL: _expecting(Decimal128, lambda value: format(value.to_decimal(), "f")),
+    Kind.DECIMAL: _expecting(Decimal128, plain_text),
     Kind.BYTES: _expecting(bytes, bytes),
     Kind.UUID: _expecting(Binary, _read_uuid),
     Kind.DATE: _read_date(text.format_date),

@@ -20,6 +20,7 @@ _FIXED: Final = {
 #: Bytes that the length in front of a value does not count.
 _MEASURED: Final = {0x02: 4, 0x03: 0, 0x04: 0, 0x05: 5, 0x0C: 16, 0x0D: 4, 0x0E: 4, 0x0F: 0}
 _REGEX: Final = 0x0B
+_DOCUMENT: Final = 0x03
 
 
 def fields(data: bytes, at: int = 0) -> dict[bytes, Place]:
@@ -34,6 +35,9 @@ def fields(data: bytes, at: int = 0) -> dict[bytes, Place]:
         name = data[at + 1 : stop]
         at = stop + 1
         found[name] = (kind, at)
+        if kind == _DOCUMENT:
+            at += _INT32(data, at)[0]
+            continue
         size = fixed(kind)
         at += _size(kind, data, at) if size is None else size
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 import bson
@@ -12,10 +11,7 @@ import pytest
 from bson.binary import Binary
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
-from hypothesis import given
-from hypothesis import strategies as st
 
-from connectors.mongodb import types
 from connectors.mongodb.conn import PLAIN, RAW
 from connectors.mongodb.documents import codec_of
 from worker_sync.core.errors import Halt, Unrepresentable
@@ -200,13 +196,6 @@ def test_a_value_without_a_form_is_refused_by_the_name_of_its_column(type_: Type
         with pytest.raises(Unrepresentable, match="things, column value") as refusal:
             codec.document(row)
         assert value not in str(refusal.value) or value == "infinity"
-
-
-@given(st.decimals(allow_nan=False, allow_infinity=False, places=4))
-def test_decimal128_is_the_drivers_own(value: Decimal) -> None:
-    number = format(value, "f")
-    if len(value.as_tuple().digits) <= 34:
-        assert types.decimal128(number) == Decimal128(number)
 
 
 def test_a_key_of_one_column_is_the_id_and_not_repeated() -> None:
