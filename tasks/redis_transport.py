@@ -7,6 +7,7 @@ operation: four of them were a quarter of a small task's time.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import uuid
 from typing import Any, Final
@@ -59,6 +60,20 @@ class Channel(redis.Channel):
         if kept is None or kept.connection_pool is not self.pool:
             kept = self.__dict__["_kept_client"] = super()._create_client()  # type: ignore[misc]
         return kept
+
+    def close(self) -> None:
+        """Close it also while Redis is away. What it has not acknowledged stays in Redis and comes again.
+
+        Kombu leaves off at the first error, with the channel half open, and Celery closes a lost connection twice:
+        the second time the transport has forgotten its client, and an AttributeError ends the worker.
+        """
+        lost: tuple[type[Exception], ...] = self.connection_errors  # type: ignore[attr-defined]
+        with contextlib.suppress(*lost):
+            super().close()
+        if not self.closed:
+            # The first attempt ended at the reply that the channel waited for. It waits for none now.
+            with contextlib.suppress(*lost):
+                super().close()
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
         """A Redis that takes no writes (a full disk) refuses it. As a lost connection that is logged, and the message

@@ -49,6 +49,8 @@ TOO_LARGE_FOR_CACHE: Final = frozenset({364, 388})
 HISTORY_LOST: Final = frozenset({280, 286})
 #: CappedPositionLost: the oplog was cut off under a reader; where it can begin again is found out by doing so.
 CAPPED_POSITION_LOST: Final = 136
+#: KeyNotFound: a server that has just started has not read yet the keys by which it checks its clients' cluster times.
+KEYS_NOT_READ: Final = 211
 #: BSONObjectTooLarge
 TOO_LARGE: Final = 10334
 #: The row itself is at fault: too large, too deep, fails validation, or an _id that can't be one.
@@ -69,6 +71,7 @@ TRANSIENT: Final = frozenset(
         CAPPED_POSITION_LOST,
         189,
         202,
+        KEYS_NOT_READ,
         237,
         246,
         251,

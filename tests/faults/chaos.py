@@ -185,9 +185,12 @@ class Chaos:
             self.figures.kills += fault.is_kill
             if fault.burst:
                 continue
-            self.world.await_news(PATIENCE_S)
+            try:
+                self.world.await_news(PATIENCE_S)
+            finally:
+                # Who ended by itself is why nothing arrives.
+                self.assert_alive()
             self.figures.recoveries[fault.kind if len(at_once) == 1 else "burst"].append(time.monotonic() - struck)
-            self.assert_alive()
             at_once.clear()
 
 
