@@ -87,6 +87,12 @@ class HandBack(bootsteps.StartStopStep):
             # Not by the request, which leaves it to that loop too.
             if not request.message.acknowledged:
                 _logging_errors(request.name, request.message.requeue)
+        # The rest are tasks that a pool has let go without a word. RabbitMQ takes them back once the connection is gone,
+        # Redis would keep them until the visibility timeout.
+        consumer = getattr(getattr(self._parent, "consumer", None), "task_consumer", None)
+        kept = getattr(getattr(consumer, "channel", None), "qos", None)
+        if kept is not None:
+            _logging_errors("what a pool has let go", kept.restore_unacked)
 
     def _end_processes(self) -> None:
         """The children of a prefork pool: none may go on with what another worker begins anew."""
