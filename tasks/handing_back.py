@@ -87,7 +87,7 @@ class HandBack(bootsteps.StartStopStep):
             # Not by the request, which leaves it to that loop too.
             if not request.message.acknowledged:
                 _logging_errors(request.name, request.message.requeue)
-        # The rest are tasks that a pool has let go without a word. RabbitMQ takes them back once the connection is gone,
+        # The rest are tasks that a pool has let go without a word. RabbitMQ takes them back with the connection,
         # Redis would keep them until the visibility timeout.
         consumer = getattr(getattr(self._parent, "consumer", None), "task_consumer", None)
         kept = getattr(getattr(consumer, "channel", None), "qos", None)

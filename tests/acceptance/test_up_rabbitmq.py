@@ -24,7 +24,7 @@ from worker_sync.core.secrets import Url
 from worker_sync.embedded.server import free_port
 from worker_sync.store import ControlStore
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(600)]
 
 PATIENCE_S = 120.0
 #: What Flower shows and answers that has to do with the broker or comes from it.
