@@ -8,7 +8,6 @@ import pytest
 
 from tests.faults.harness import System
 from tests.faults.load import Load
-from tests.faults.test_worker_killed import ERRORS
 from tests.fixtures.running import Role
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -16,6 +15,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 GRACE_S = 5.0
 #: What an end takes beyond the grace, on a slow machine.
 SPARE_S = 20.0
+#: Words in a worker's log that would say that something went wrong.
+ERRORS = ("Traceback", "action=halted", "action=task-failed", "action=parked", "action=hand-back-failed")
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])
