@@ -12,7 +12,8 @@ everything else       final: it would fail again
 What is final of a task that is about a pipeline: given up, it is dropped with a warning, because its capture sends the
 batch again; everything else halts the pipeline in a named state in the control store. What is final of any other task
 is parked as a dead letter, or only logged where the task says `parked=False`. All of that happens before the
-acknowledgement. While the control store can't take it, the message goes round and nothing is dropped.
+acknowledgement. While the control store can't take it, the message goes round and nothing is dropped. A task whose
+process is ended at its hard time limit gets here no more: see `tasks.requests`.
 """
 
 from __future__ import annotations
@@ -112,6 +113,8 @@ class DisposedTask(AnyTask):
     """A task whose errors are sorted by disposition. Every task says its `policy`."""
 
     abstract = True
+    #: By name: only a worker needs it.
+    Request = "tasks.requests:Request"
     #: The policy counts. Celery's own limit (3) would win over `retry(max_retries=None)`, which means "the task's".
     max_retries = None
     #: How often, and for how long, a transient failure is tried again.

@@ -72,11 +72,27 @@ class HandBack(bootsteps.StartStopStep):
         fields = event("handed-back", tasks=[request.name for request in unfinished])
         log.warning("%d unfinished tasks go back to their queues", len(unfinished), extra=fields)
         self._end_processes()
-        _bounded(BROKER_S, _give_back, unfinished)
+        _bounded(BROKER_S, self._settle, unfinished)
         for close in _closing:
             _bounded(CLOSING_S, close)
         liveness.close()
         os._exit(0)
+
+    def _settle(self, unfinished: list[Any]) -> None:
+        # What ended since the loop did is acknowledged by callbacks that nobody runs any more.
+        hub = getattr(self._parent, "hub", None)
+        for acknowledge in hub._pop_ready() if hub is not None else ():
+            _logging_errors("a task that is done", acknowledge)
+        for request in unfinished:
+            # Not by the request, which leaves it to that loop too.
+            if not request.message.acknowledged:
+                _logging_errors(request.name, request.message.requeue)
+        # The rest are tasks that a pool has let go without a word. RabbitMQ takes them back with the connection,
+        # Redis would keep them until the visibility timeout.
+        consumer = getattr(getattr(self._parent, "consumer", None), "task_consumer", None)
+        kept = getattr(getattr(consumer, "channel", None), "qos", None)
+        if kept is not None:
+            _logging_errors("what a pool has let go", kept.restore_unacked)
 
     def _end_processes(self) -> None:
         """The children of a prefork pool: none may go on with what another worker begins anew."""
@@ -92,11 +108,8 @@ def _bounded(seconds: float, work: Callable[..., None], *arguments: Any) -> None
     thread.join(seconds)
 
 
-def _give_back(requests: list[Any]) -> None:
-    for request in requests:
-        try:
-            # Not by the request, which leaves it to a loop that has ended.
-            if not request.message.acknowledged:
-                request.message.requeue()
-        except Exception as error:  # noqa: BLE001 - the broker gives back what it doesn't hear of
-            log.warning("%s is not given back: %s", request.name, error, extra=event("hand-back-failed"))
+def _logging_errors(what: str, tell: Callable[[], object]) -> None:
+    try:
+        tell()
+    except Exception as error:  # noqa: BLE001 - the broker gives back what it doesn't hear of
+        log.warning("the broker is not told about %s: %s", what, error, extra=event("hand-back-failed"))

@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import uuid
+from queue import Empty
 from typing import Any, Final
 
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
@@ -19,6 +20,8 @@ from redis.exceptions import ResponseError
 NAME: Final = f"{__name__}:Transport"
 #: The header in which RabbitMQ's quorum queues count too.
 DELIVERIES: Final = "x-delivery-count"
+#: Seconds for the answer to a blocking read, for which Redis itself takes a second at most.
+LAST_READ_S: Final = 2.0
 
 
 class Message(virtual.Message):
@@ -88,6 +91,20 @@ class Channel(redis.Channel):
         if isinstance(headers, dict):
             headers[DELIVERIES] = int(headers.get(DELIVERIES) or 0) + 1
         super()._do_restore_message(payload, *args, **kwargs)  # type: ignore[misc]
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        cancelled = super()._basic_cancel(consumer_tag)  # type: ignore[misc]
+        if not self._consumers:
+            self._give_back_what_was_asked_for()
+        return cancelled
+
+    def _give_back_what_was_asked_for(self) -> None:
+        """A blocking read is under way, and its message may be out of its list already. Kombu looks when the connection
+        is closed, after all tasks: a worker that is ended before that would take the message along."""
+        this: Any = self  # its types say less
+        with contextlib.suppress(Empty, *this.connection_errors):
+            if this._in_poll and this._in_poll.can_read(timeout=LAST_READ_S):
+                self._brpop_read()  # without a consumer it is returned to its queue
 
     def _brpop_read(self, **options: Any) -> Any:
         try:

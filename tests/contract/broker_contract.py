@@ -5,10 +5,11 @@ A broker joins with a subclass that gives its URL, its server and its quirks.
 
 from __future__ import annotations
 
+import threading
 import time
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -39,6 +40,14 @@ LONG_S = 60.0
 SECRET = "a-value-of-a-row"
 #: Seconds on both sides of what a broker may handle in different ways.
 COUNTDOWNS = (0.03, 0.5, 0.9, 2.4)
+#: Pools with the number of tasks that they do at a time.
+POOLS = {"solo": 1, "threads": 3, "prefork": 3}
+#: Tasks that always wait while workers come and go, and those that each of them does before it is ended.
+BACKLOG = 60
+TASKS = 60
+#: Seconds that such a worker has, and what a slow machine adds.
+GRACE_S = 2.0
+SPARE_S = 20.0
 #: Tasks with the seconds before each of their retries.
 RETRIES = {"test.short": (0.05, 0.15, 0.4), "test.long": (0.9, 1.35, 1.5)}
 
@@ -181,6 +190,35 @@ class BrokerContract:
         with bed.worker():
             bed.await_notes("held done", *words)
         assert sorted(bed.notes()) == sorted(["held begun", "held done", *words])
+
+    @pytest.mark.long
+    @pytest.mark.parametrize("pool", POOLS)
+    def test_workers_stopped_under_load_do_every_task_once_and_end_in_time(
+        self, bed: Bed, pool: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("WORKER_SYNC_TEST_GRACE", str(GRACE_S))
+        with bed.config.open("a") as config:
+            config.write(f"worker: {{pool: {pool}, concurrency: {POOLS[pool]}}}\n")
+        stuck = [f"stuck-{number}" for number in range(2)]
+        with sending(bed) as words:
+            for word in (None, *stuck, None):
+                with bed.worker() as worker:
+                    self.under_load(bed, word)
+                    took = ended(worker)
+                    assert took < GRACE_S + SPARE_S
+                    assert word is None or took >= GRACE_S, "the stuck task was not waited for"
+        with bed.worker():
+            eventually(lambda: len(bed.notes()) >= len(words) + len(stuck), LONG_S, "all tasks are done")
+            eventually(lambda: bed.depths()["default"].depth == 0, LONG_S)
+        assert sorted(bed.notes()) == sorted([*words, *stuck])
+
+    def under_load(self, bed: Bed, stuck: str | None) -> None:
+        """Until tasks are done, and one that outlasts the grace is begun."""
+        before = len(bed.notes())
+        eventually(lambda: len(bed.notes()) >= before + TASKS, LONG_S, "tasks are done")
+        if stuck is not None:
+            bed.send("test.stick", stuck)
+            eventually((bed.config.parent / stuck).exists, LONG_S, f"{stuck} is begun")
 
     # -- waiting
 
@@ -350,6 +388,45 @@ class BrokerContract:
         if uses_rabbitmq(bed.app):
             with kombu.Connection(bed.url) as connection:
                 rabbitmq.declare(connection)
+
+
+@contextmanager
+def sending(bed: Bed) -> Iterator[list[str]]:
+    """Sends tasks until the block is left, so that there always are some; their words."""
+    words: list[str] = []
+    failed: list[BaseException] = []
+    stop = threading.Event()
+
+    def send() -> None:
+        while not stop.wait(0.005):
+            if len(words) < len(bed.notes()) + BACKLOG:
+                bed.send("test.work", str(len(words)))
+                words.append(str(len(words)))
+
+    def sender() -> None:
+        try:
+            send()
+        except BaseException as error:  # noqa: BLE001 - shown at the end
+            failed.append(error)
+
+    thread = threading.Thread(target=sender)
+    thread.start()
+    try:
+        yield words
+    finally:
+        stop.set()
+        thread.join()
+    assert failed == []
+
+
+def ended(worker: Role) -> float:
+    """Ask it to end in order; the seconds that it took."""
+    began = time.monotonic()
+    assert worker.stop(GRACE_S + SPARE_S) == 0, worker.text()
+    took = time.monotonic() - began
+    print(f"a worker ended after {took:.2f} s")  # noqa: T201 - a figure to report
+    assert "Traceback" not in worker.text(), worker.text()
+    return took
 
 
 def give_back(queue: Any) -> bool:

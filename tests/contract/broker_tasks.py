@@ -10,10 +10,16 @@ import signal
 import time
 from pathlib import Path
 
+from tasks import handing_back
 from tasks.app import app
 from tasks.base import DisposedTask
 from tasks.retry import NEVER, Policy
 from worker_sync.core.errors import Transient
+
+#: The variable with a worker's seconds from SIGTERM to the handing back.
+GRACE = "WORKER_SYNC_TEST_GRACE"
+
+handing_back.set_grace(float(os.environ.get(GRACE, handing_back.GRACE_S)))
 
 
 def _note(folder: str, word: str) -> None:
@@ -34,6 +40,24 @@ def hold(folder: str, word: str) -> None:
     while not (Path(folder) / "go").exists():
         time.sleep(0.01)
     _note(folder, f"{word} done")
+
+
+@app.task(name="test.work", base=DisposedTask, policy=NEVER)
+def work(folder: str, word: str) -> None:
+    """Takes as long as a small task does."""
+    time.sleep(0.01)
+    _note(folder, word)
+
+
+@app.task(name="test.stick", base=DisposedTask, policy=NEVER)
+def stick(folder: str, word: str) -> None:
+    """Never ends the first time, and at once the second."""
+    begun = Path(folder) / word
+    first = not begun.exists()
+    begun.touch()
+    while first:
+        time.sleep(0.01)
+    _note(folder, word)
 
 
 @app.task(name="test.crash", base=DisposedTask, policy=NEVER)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import kombu
 import pytest
 import redis
 
@@ -64,3 +65,14 @@ class TestRedis(BrokerContract):
             assert held.oldest_age_s is not None
             bed.go()
             eventually(lambda: bed.depths()["default"].depth == 0, LONG_S)
+
+    def test_a_message_that_was_asked_for_goes_back_when_nobody_consumes_any_more(self, bed: Bed) -> None:
+        with kombu.Connection(bed.url) as connection, redis.Redis.from_url(bed.url) as client:
+            consumer = kombu.Consumer(connection, [bed.app.amqp.queues["default"]])
+            consumer.consume()
+            with pytest.raises(TimeoutError):
+                connection.drain_events(timeout=0.01)  # its blocking read goes on
+            bed.send("test.note", "taken")
+            eventually(lambda: client.llen("default") == 0, LONG_S, "the read has its answer")
+            consumer.cancel()
+            assert (client.llen("default"), client.hlen("unacked")) == (1, 0)

@@ -19,6 +19,16 @@ SPARE_S = 20.0
 ERRORS = ("Traceback", "action=halted", "action=task-failed", "action=parked", "action=hand-back-failed")
 
 
+@pytest.fixture(params=["redis", "rabbitmq"])
+def brokered(request: pytest.FixtureRequest, system: System) -> System:
+    """The system on either broker, with its queues created, as `init` does."""
+    if request.param == "rabbitmq":
+        system.move_broker(request.getfixturevalue("rabbitmq_url"))
+    done = system.cli("init")
+    assert done.code == 0, done.text
+    return system
+
+
 def worker(system: System) -> Role:
     return system.start("worker", "--queues", "sync", "--grace", str(GRACE_S))
 
@@ -35,6 +45,7 @@ def ended_in_order(role: Role) -> float:
     began = time.monotonic()
     assert role.stop(GRACE_S + SPARE_S) == 0, role.text()
     took = time.monotonic() - began
+    print(f"a worker ended after {took:.2f} s")  # noqa: T201 - a figure to report
     assert [word for word in ERRORS if word in role.text()] == [], role.text()
     return took
 
@@ -42,33 +53,33 @@ def ended_in_order(role: Role) -> float:
 @pytest.mark.long
 @pytest.mark.parametrize("pool", [{"pool": "solo"}, {"pool": "threads", "concurrency": 2}, {"concurrency": 2}], ids=str)
 def test_workers_that_are_stopped_under_load_lose_nothing_and_end_in_time(
-    system: System, pool: dict[str, object]
+    brokered: System, pool: dict[str, object]
 ) -> None:
-    system.change({"workers": {"sync": pool}})
-    with Load(system.source):
-        system.capture()
+    brokered.change({"workers": {"sync": pool}})
+    with Load(brokered.source):
+        brokered.capture()
         for _ in range(2):
-            running = worker(system)
-            working(system, running)
+            running = worker(brokered)
+            working(brokered, running)
             assert ended_in_order(running) < GRACE_S + SPARE_S
-        running = worker(system)
-        working(system, running)
-    system.assert_same()
+        running = worker(brokered)
+        working(brokered, running)
+    brokered.assert_same()
 
 
 @pytest.mark.long
-def test_a_rolling_restart_of_all_workers_under_load_shows_no_error_and_no_difference(system: System) -> None:
-    with Load(system.source):
-        system.capture()
-        workers = [worker(system) for _ in range(2)]
-        working(system, *workers)
+def test_a_rolling_restart_of_all_workers_under_load_shows_no_error_and_no_difference(brokered: System) -> None:
+    with Load(brokered.source):
+        brokered.capture()
+        workers = [worker(brokered) for _ in range(2)]
+        working(brokered, *workers)
         for number in range(len(workers)):
-            fresh = worker(system)
-            working(system, fresh)
+            fresh = worker(brokered)
+            working(brokered, fresh)
             ended_in_order(workers[number])
             workers[number] = fresh
-        working(system, *workers)
-    system.assert_same()
+        working(brokered, *workers)
+    brokered.assert_same()
     assert [word for role in workers for word in ERRORS if word in role.text()] == []
 
 

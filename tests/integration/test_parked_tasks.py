@@ -5,17 +5,19 @@ from __future__ import annotations
 import getpass
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tasks import messages
 from tasks.letters import decode_arguments
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
 from tests.integration.test_tasks import execute
 from tests.integration.worker_rig import Rig, worker_rig
-from worker_sync.store.dead_letters import Letter, LetterKind, LetterStatus
+from worker_sync.store.dead_letters import DeadLetter, Letter, LetterKind, LetterStatus
 from worker_sync.store.signals import SignalKind
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -69,6 +71,29 @@ def test_a_task_that_fails_for_good_is_parked_with_its_arguments_before_it_is_ac
     assert payload is not None
     assert decode_arguments(payload) == (["permanent"], {"detail": "refused"})
     assert "action=parked" in worker.text()
+
+
+def test_a_task_that_outlasts_its_hard_time_limit_is_parked_and_can_be_replayed(rig: Rig) -> None:
+    rig.change({"worker": {"pool": "prefork", "concurrency": 1}})
+    worker = rig.worker(queues="default,dead_letter")
+    said = rig.directory / "said"
+    number = rig.app.send_task("trial.sleeps", (str(said), 1, 600.0), queue="default", time_limit=1).id
+    rig.send("trial.sleeps", str(said), 2, 0.0)
+    eventually(lambda: "end 2" in said.read_text() if said.exists() else False, 60, "the next one is done")
+
+    def drained() -> list[DeadLetter]:
+        rig.app.send_task("dead_letters.drain")
+        time.sleep(0.3)  # each look sends a task
+        return rig.letters()
+
+    (letter,) = eventually(drained, 60, "the letter")
+    assert (letter.identity, letter.task, letter.queue) == (f"message:{number}:0:0", "trial.sleeps", "default")
+    assert letter.error_type == "TimeLimitExceeded"
+    assert "action=put-aside " in worker.text()
+    payload = rig.control.dead_letters.payload(letter.id)
+    assert payload is not None
+    messages.replay(payload, rig.app)
+    eventually(lambda: said.read_text().count("begin 1") == 2, 60, "it is tried again")
 
 
 def test_a_transient_failure_is_parked_once_its_tries_are_used_up(rig: Rig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ssl
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -75,4 +76,13 @@ def _connected(url: Url) -> Iterator[Connection]:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_S)
             yield connection
         except lost as error:
-            raise Unreachable(f"the broker: {type(error).__name__}: {error}") from error
+            raise Unreachable(f"the broker: {type(error).__name__}: {error}{_advice(error)}") from error
+
+
+def _advice(error: BaseException | None) -> str:
+    """What to do about a certificate that is refused, which kombu wraps in errors of its own."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return ". Name the file with its authority in the environment variable SSL_CERT_FILE"
+        error = error.__cause__ or error.__context__
+    return ""
