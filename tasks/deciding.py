@@ -7,7 +7,7 @@ source. What has happened is recorded after it was done: a crash between repeats
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -63,22 +63,31 @@ def replay(
     """Try the work of parked letters again. `by` is recorded as who decided it. Raises Unreachable when the broker or
     the store can't be reached; what was done until then is recorded."""
     done = [_replay_one(app, store, letter, by) for letter in letters if letter.kind is not LetterKind.CHANGE]
-    return done + _ask(settings, store, SignalKind.REPLAY, letters)
+    return done + _ask(settings, store, letters)
 
 
 def discard(
     settings: Settings, store: ControlStore, letters: Sequence[DeadLetter], by: str, note: str
 ) -> list[Decided]:
     """Give parked work up. `by` and `note` are recorded; later changes of a discarded change's key are let through."""
-    taken = set(store.dead_letters.resolve([letter.id for letter in letters], LetterStatus.DISCARDED, by, note))
-    released = {one.letter.id: one for one in _ask(settings, store, SignalKind.RELEASE, letters, taken)}
-    others = {
-        letter.id: Decided(letter, "discarded")
-        if letter.id in taken
-        else Decided(letter, "failed", "somebody else has decided about it meanwhile")
-        for letter in letters
-    }
-    return list({**others, **released}.values())
+    sources = {name: pipeline.source for name, pipeline in settings.pipelines.items()}
+    taken = store.dead_letters.discard([letter.id for letter in letters], sources, by, note)
+    return [_discarded(settings, letter, taken) for letter in letters]
+
+
+def _discarded(settings: Settings, letter: DeadLetter, taken: Mapping[int, int | None]) -> Decided:
+    if letter.id not in taken:
+        return Decided(letter, "failed", "somebody else has decided about it meanwhile")
+    if letter.kind is not LetterKind.CHANGE:
+        return Decided(letter, "discarded")
+    signal = taken[letter.id]
+    if signal is not None:
+        return Decided(letter, "discarded", f"signal {signal}", signal)
+    try:
+        settings.pipeline(letter.pipeline)
+    except ConfigError as error:
+        return Decided(letter, "failed", error.detail)
+    return Decided(letter, "discarded")
 
 
 def purge(store: ControlStore, older_than_s: float) -> int:
@@ -133,29 +142,22 @@ def _back_to_its_queue(app: Celery, payload: bytes) -> str:
 # -- changes
 
 
-def _ask(
-    settings: Settings,
-    store: ControlStore,
-    kind: SignalKind,
-    letters: Sequence[DeadLetter],
-    only: Iterable[int] | None = None,
-) -> list[Decided]:
+def _ask(settings: Settings, store: ControlStore, letters: Sequence[DeadLetter]) -> list[Decided]:
     """One signal per table for the keys of the letters that are changes; the capture does it and records it."""
-    chosen = None if only is None else set(only)
     tables: dict[tuple[str, str], list[DeadLetter]] = defaultdict(list)
     for letter in letters:
-        if letter.kind is LetterKind.CHANGE and (chosen is None or letter.id in chosen):
+        if letter.kind is LetterKind.CHANGE:
             tables[letter.pipeline, letter.table].append(letter)
-    outcome = "asked" if kind is SignalKind.REPLAY else "discarded"
     asked: list[Decided] = []
     for (pipeline, table), group in tables.items():
         keys = list(dict.fromkeys(letter.key for letter in group))
         try:
-            number = store.signals.send(settings.pipeline(pipeline).source, kind, pipeline, table, keys=keys)
+            source = settings.pipeline(pipeline).source
         except ConfigError as error:
             asked += [Decided(letter, "failed", error.detail) for letter in group]
         else:
-            asked += [Decided(letter, outcome, f"signal {number}", number) for letter in group]
+            number = store.signals.send(source, SignalKind.REPLAY, pipeline, table, keys=keys)
+            asked += [Decided(letter, "asked", f"signal {number}", number) for letter in group]
     return asked
 
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import psycopg
 import pytest
 
+from tests.fixtures.eventually import eventually
+from worker_sync.core.errors import WorkerSyncError
 from worker_sync.store import ControlStore
 from worker_sync.store.dead_letters import DeadLetter, Letter, LetterKind, LetterStatus, Wanted
+from worker_sync.store.signals import SignalKind
+
+#: Who can't leave a request because the table of them is locked.
+WAITING = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' "
+    "AND query LIKE '%worker_sync_control.signals%'"
+)
 
 
 @pytest.fixture
@@ -64,6 +75,48 @@ def test_what_a_person_has_decided_stays_decided(store: ControlStore) -> None:
     [kept] = store.dead_letters.find(Wanted(ids=[first], status=None))
     assert (kept.status, kept.resolved_by, kept.note, kept.attempts) == (LetterStatus.DISCARDED, "ann", "not needed", 1)
     assert store.dead_letters.find() == []
+
+
+def test_discarding_asks_once_per_table_for_the_keys_of_what_was_still_parked(store: ControlStore) -> None:
+    store.dead_letters.park([letter(1), letter(2), replace(letter(3), table="public.others"), letter(1, "gone")])
+    store.dead_letters.park([Letter("t1", LetterKind.TASK, b"{}", "Boom", "boom", task="cleanup.reports")])
+    first, second, other, gone, task = numbers(store.dead_letters.find())
+    store.dead_letters.resolve([second], LetterStatus.REPLAYED, "bob")
+    taken = store.dead_letters.discard([first, second, other, gone, task], {"p": "shop"}, "ann", "not needed")
+    items, others = store.signals.pending("shop")
+    assert taken == {first: items.id, other: others.id, gone: None, task: None}
+    assert (items.kind, items.pipeline, items.table, items.keys) == (SignalKind.RELEASE, "p", "public.items", ["[1]"])
+    assert (others.table, others.keys) == ("public.others", ["[3]"])
+    [kept] = store.dead_letters.find(Wanted(ids=[first], status=None))
+    assert (kept.status, kept.resolved_by, kept.note) == (LetterStatus.DISCARDED, "ann", "not needed")
+    assert store.dead_letters.discard([first], {"p": "shop"}, "bob") == {}
+    assert len(store.signals.pending("shop")) == 2
+
+
+def test_a_letter_is_not_discarded_before_its_release_is_left_for_the_capture(
+    store: ControlStore, target_db: str
+) -> None:
+    store.dead_letters.park([letter(1)])
+    [number] = numbers(store.dead_letters.find())
+    with (
+        ThreadPoolExecutor() as pool,
+        ControlStore(target_db) as killed,
+        psycopg.connect(target_db, autocommit=True) as watch,
+        psycopg.connect(target_db) as gate,
+    ):
+        gate.execute("LOCK TABLE worker_sync_control.signals IN EXCLUSIVE MODE")
+        assert killed.dead_letters.find()  # it is connected, so a loss is tried once more
+        discarding = pool.submit(killed.dead_letters.discard, [number], {"p": "shop"}, "ann")
+        for _ in range(2):
+            victim = eventually(lambda: watch.execute(WAITING).fetchone(), what="the release waits")
+            watch.execute("SELECT pg_terminate_backend(%s, 10000)", victim)
+        with pytest.raises(WorkerSyncError):
+            discarding.result(30)
+    # Ended in between, as by a crash: neither is there, so the letter can be discarded again.
+    assert numbers(store.dead_letters.find()) == [number]
+    assert store.signals.pending("shop") == []
+    assert store.dead_letters.discard([number], {"p": "shop"}, "ann").keys() == {number}
+    assert [signal.keys for signal in store.signals.pending("shop")] == [["[1]"]]
 
 
 def test_letters_are_found_by_what_they_are_about(store: ControlStore) -> None:

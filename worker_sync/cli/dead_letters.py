@@ -6,19 +6,27 @@ import getpass
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import click
 
 from worker_sync.cli.letter_options import DURATION, filters, resolved_filters, short_of, wanted_of
+from worker_sync.cli.letter_output import (
+    as_dict,
+    content_of,
+    next_steps,
+    print_decided,
+    print_letters,
+    tell_nothing,
+    tell_would,
+)
 from worker_sync.cli.options import as_json_option, configured, state
-from worker_sync.cli.output import print_json, print_table
+from worker_sync.cli.output import print_json
 from worker_sync.composition.workspace import Workspace
 from worker_sync.core.errors import Transient
-from worker_sync.store.dead_letters import DeadLetter, LetterKind, LetterStatus, Wanted
+from worker_sync.store.dead_letters import DeadLetter, LetterStatus, Wanted
 
 #: Letters that are listed or shown at once unless said otherwise.
 SHOWN: Final = 100
@@ -57,7 +65,7 @@ def list_(ctx: click.Context, /, limit: int, as_json: bool, **given: Any) -> int
     if as_json:
         print_json({"letters": [as_dict(letter) for letter in letters], "more": more})
         return 0
-    _print_letters(letters)
+    print_letters(letters)
     if more:
         click.echo(f"There are more; the first {limit} are listed. See --limit and the filters.")
     if any(letter.status is LetterStatus.PARKED for letter in letters):
@@ -78,14 +86,14 @@ def show(ctx: click.Context, number: int, as_json: bool) -> int:
     if not letters or payload is None:
         click.echo(f"There is no letter {number}. Next: worker-sync dead-letters list", err=True)
         return 1
-    shown = {**as_dict(letters[0]), **_content(letters[0], payload)}
+    shown = {**as_dict(letters[0]), **content_of(letters[0], payload)}
     if as_json:
         print_json(shown)
         return 0
     for name, value in shown.items():
         if value not in (None, ""):
             click.echo(f"{name:<14} {value}")
-    for line in _next_steps(letters[0]):
+    for line in next_steps(letters[0]):
         click.echo(line)
     return 0
 
@@ -123,13 +131,13 @@ def replay(
     with Workspace(state(ctx).settings()) as space:
         letters = _chosen(space, ids, everything, given)
         if not letters:
-            return _nothing(as_json, "replay")
+            return tell_nothing(as_json, "replay")
         if dry_run:
-            return _would(letters, "replayed", as_json)
+            return tell_would(letters, "replayed", as_json)
         decided = deciding.replay(_app(space), space.settings, space.store, letters, _who())
         if wait:
             decided = _settled(space, decided, timeout)
-    return _print_decided(decided, as_json)
+    return print_decided(decided, as_json)
 
 
 @dead_letters.command(
@@ -162,13 +170,13 @@ def discard(
     with Workspace(state(ctx).settings()) as space:
         letters = _chosen(space, ids, everything, given)
         if not letters:
-            return _nothing(as_json, "discard")
+            return tell_nothing(as_json, "discard")
         if dry_run:
-            return _would(letters, "discarded", as_json)
+            return tell_would(letters, "discarded", as_json)
         if len(letters) > MANY and not yes:
             click.confirm(f"Discard {len(letters)} letters? What they hold won't be applied", abort=True, err=True)
         decided = deciding.discard(space.settings, space.store, letters, _who(), note)
-    return _print_decided(decided, as_json)
+    return print_decided(decided, as_json)
 
 
 @dead_letters.command(epilog="\b\nExamples:\n  worker-sync dead-letters purge --older-than 30d --dry-run")
@@ -238,112 +246,3 @@ def _settled(space: Workspace, decided: Sequence[Any], timeout: timedelta) -> li
             )
         time.sleep(WAIT_S)
     return done
-
-
-# -- printing
-
-
-def as_dict(letter: DeadLetter) -> dict[str, Any]:
-    """The letter as JSON has it."""
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(letter).items()}
-
-
-def _content(letter: DeadLetter, payload: bytes) -> dict[str, Any]:
-    """What may be shown of a payload: of tasks their arguments, of rows and messages the size."""
-    from tasks.letters import decode_arguments
-
-    if letter.kind is LetterKind.TASK:
-        try:
-            args, kwargs = decode_arguments(payload)
-        except ValueError:
-            return {"payload_bytes": len(payload)}
-        return {"args": args, "kwargs": kwargs}
-    return {"payload_bytes": len(payload)}
-
-
-def _print_letters(letters: Sequence[DeadLetter]) -> None:
-    if not letters:
-        click.echo("No letters.")
-        return
-    print_table(
-        ["id", "kind", "status", "about", "key", "attempts", "parked", "error"],
-        [
-            [
-                str(letter.id),
-                str(letter.kind),
-                str(letter.status),
-                _about(letter),
-                _cut(letter.key, 24),
-                letter.attempts,
-                letter.parked_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
-                _cut(letter.error, 60),
-            ]
-            for letter in letters
-        ],
-    )
-
-
-def _about(letter: DeadLetter) -> str:
-    return letter.task or " ".join(part for part in (letter.pipeline, letter.table) if part) or letter.queue
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def _next_steps(letter: DeadLetter) -> Iterator[str]:
-    if letter.status is LetterStatus.PARKED:
-        yield "Next, once the cause is mended:"
-        yield f"  worker-sync dead-letters replay {letter.id} --wait"
-        yield f"  worker-sync dead-letters discard {letter.id}"
-
-
-def _nothing(as_json: bool, what: str) -> int:
-    if as_json:
-        print_json({"letters": []})
-    click.echo(f"There is nothing to {what}: no parked letter is meant.", err=True)
-    return 1
-
-
-def _would(letters: Sequence[DeadLetter], what: str, as_json: bool) -> int:
-    if as_json:
-        print_json({"dry_run": True, "letters": [as_dict(letter) for letter in letters]})
-        return 0
-    _print_letters(letters)
-    click.echo(f"{len(letters):,} letters would be {what}.")
-    return 0
-
-
-def _print_decided(decided: Sequence[Any], as_json: bool) -> int:
-    from tasks import deciding
-
-    if as_json:
-        print_json(
-            {
-                "letters": [
-                    {
-                        "id": one.letter.id,
-                        "kind": str(one.letter.kind),
-                        "pipeline": one.letter.pipeline,
-                        "table": one.letter.table,
-                        "key": one.letter.key,
-                        "task": one.letter.task,
-                        "outcome": one.outcome,
-                        "detail": one.detail,
-                        "signal": one.signal,
-                    }
-                    for one in decided
-                ]
-            }
-        )
-    else:
-        print_table(
-            ["id", "about", "key", "outcome", "detail"],
-            [
-                [str(one.letter.id), _about(one.letter), _cut(one.letter.key, 24), one.outcome, one.detail]
-                for one in decided
-            ],
-        )
-        if any(one.outcome == "asked" for one in decided):
-            click.echo("The capture reads the rows anew. Next: worker-sync dead-letters list, or replay with --wait")
-    return 1 if deciding.failed(decided) else 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
+
+from psycopg.types.json import Jsonb
 
 from worker_sync.store.connection import Connection
 from worker_sync.store.queries import queries
@@ -167,6 +169,18 @@ class DeadLetters:
         """Record what became of parked letters; returns those that were parked until now."""
         parameters = {"ids": list(numbers), "status": str(status), "by": by, "note": note}
         return [row["id"] for row in self._connection.run("resolve_letters", parameters)]
+
+    def discard(
+        self, numbers: Iterable[int], sources: Mapping[str, str], by: str, note: str = ""
+    ) -> dict[int, int | None]:
+        """Give parked letters up, and in the same statement leave a release of their keys for the captures.
+
+        `sources`: of each pipeline the database whose capture is asked. Returns those that were parked until now, each
+        with the number of its release, None where there is nobody to ask.
+        """
+        # Apart, a crash between the two would leave a key that no letter names and nobody lets through.
+        parameters = {"ids": list(numbers), "sources": Jsonb(dict(sources)), "by": by, "note": note}
+        return {row["id"]: row["signal"] for row in self._connection.run("discard_letters", parameters)}
 
     def counts(self) -> list[Count]:
         """How many are parked."""

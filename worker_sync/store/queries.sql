@@ -219,6 +219,23 @@ SET status = %(status)s, resolved_at = clock_timestamp(), resolved_by = %(by)s, 
 WHERE id = ANY(%(ids)s::bigint[]) AND status = 'parked'
 RETURNING id;
 
+-- discard_letters: Give parked letters up and ask their captures to let the keys through, both or neither.
+WITH taken AS (
+    UPDATE worker_sync_control.dead_letters
+    SET status = 'discarded', resolved_at = clock_timestamp(), resolved_by = %(by)s, note = %(note)s
+    WHERE id = ANY(%(ids)s::bigint[]) AND status = 'parked'
+    RETURNING id, kind, pipeline, table_name, key
+), asked AS (
+    INSERT INTO worker_sync_control.signals (request, source, kind, pipeline, table_name, keys)
+    SELECT gen_random_uuid(), %(sources)s::jsonb ->> pipeline, 'release', pipeline, table_name, jsonb_agg(DISTINCT key)
+    FROM taken WHERE kind = 'change' AND %(sources)s::jsonb ? pipeline
+    GROUP BY pipeline, table_name
+    RETURNING id, pipeline, table_name
+)
+SELECT taken.id, asked.id AS signal
+FROM taken LEFT JOIN asked ON taken.kind = 'change' AND (asked.pipeline, asked.table_name) = (taken.pipeline, taken.table_name)
+ORDER BY taken.id;
+
 -- count_letters: How many parked letters there are of each kind, and how long the oldest has been there.
 SELECT kind, pipeline, task, count(*) AS letters,
     extract(epoch FROM clock_timestamp() - min(parked_at))::float8 AS oldest_s
