@@ -41,10 +41,15 @@ Routed = list[Route]
 
 
 class Workspace:
-    """Everything a command needs of one configuration. Used by one thread; `close` gives all back."""
+    """Everything a command needs of one configuration. Used by one thread; `close` gives all back.
+
+    A second thread may close it too (a worker whose grace is over). Who comes second returns when all is given back,
+    not before: the process ends next, and would leave embedded servers running.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._stack = ExitStack()
+        self._closing = threading.Lock()
         self._given = settings
         self._sources: dict[str, Source] = {}
         self._tables: dict[str, list[TableSchema]] = {}
@@ -58,7 +63,8 @@ class Workspace:
         self.close()
 
     def close(self) -> None:
-        self._stack.close()
+        with self._closing:
+            self._stack.close()
 
     @cached_property
     def servers(self) -> EmbeddedServers:
