@@ -8,11 +8,11 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
+from tests.acceptance import orders
+from tests.acceptance.orders import arrives, run
 from tests.fixtures.eventually import eventually
 from tests.fixtures.program import simple_config, start, worker_sync, write_config
 from tests.fixtures.servers import server_directory
@@ -23,16 +23,10 @@ STOPS_IN_SECONDS = 60
 MARK = "WORKER_SYNC_CONFIG="
 
 
-def run(url: str, statement: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statement.encode())
-        return cursor.fetchall() if cursor.description else []
-
-
 @pytest.fixture
 def config(source_db: str, target_db: str) -> Iterator[Path]:
     """Control store and broker are left out, so that they are embedded under `state_dir`."""
-    run(source_db, "CREATE TABLE orders (id int PRIMARY KEY, item text); INSERT INTO orders VALUES (1, 'one')")
+    orders.create(source_db)
     with server_directory("up") as directory:
         yield write_config(directory / "worker-sync.yaml", simple_config(source_db, target_db, state_dir="state"))
 
@@ -66,14 +60,6 @@ def left_behind(config: Path) -> list[str]:
             if f"{MARK}{config}" in environment or here.is_relative_to(config.parent):
                 found.append(f"{entry.name} {command}")
     return found
-
-
-def arrives(target: str, number: int, item: str) -> None:
-    def there() -> bool:
-        exists = run(target, "SELECT to_regclass('public.orders')") != [(None,)]
-        return exists and run(target, f"SELECT item FROM orders WHERE id = {number}") == [(item,)]
-
-    eventually(there, seconds=60)
 
 
 def test_a_changed_row_arrives_and_sigterm_leaves_no_process(config: Path, source_db: str, target_db: str) -> None:

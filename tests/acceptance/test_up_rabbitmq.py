@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import base64
 import signal
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
 
+from tests.acceptance import orders
+from tests.acceptance.orders import arrives
 from tests.fixtures.certificates import Certificates, certificates
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
-from tests.fixtures.program import COMMAND, environment, simple_config, worker_sync, write_config
+from tests.fixtures.program import simple_config, start, worker_sync, write_config
 from tests.fixtures.rabbitmq_server import RabbitmqServer
 from worker_sync.core.secrets import Url
 from worker_sync.embedded.server import free_port
@@ -39,15 +38,9 @@ def control_db(postgres: str) -> Iterator[str]:
         yield url
 
 
-def run(url: str, statement: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        cursor = connection.execute(statement.encode())
-        return cursor.fetchall() if cursor.description else []
-
-
 def configured(directory: Path, source: str, target: str, control: str, broker: str) -> tuple[Path, dict[str, str]]:
     """A configuration, and where its exporter and its Flower are."""
-    run(source, "CREATE TABLE orders (id int PRIMARY KEY, item text); INSERT INTO orders VALUES (1, 'one')")
+    orders.create(source)
     ports = {"exporter": free_port(), "flower": free_port()}
     document = simple_config(source, target, control=control, broker=broker, state_dir=str(directory / "state"))
     document |= {
@@ -62,9 +55,7 @@ def configured(directory: Path, source: str, target: str, control: str, broker: 
 def running(config: Path, more: Mapping[str, str] | None = None) -> Iterator[Path]:
     """`up`, and that it ends in order."""
     log = config.with_name("up.log")
-    with log.open("wb") as file:
-        command = [*COMMAND, "up", "-c", str(config)]
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment(more))
+    process = start(["up", "-c", str(config)], log, more)
     try:
         yield log
         process.send_signal(signal.SIGTERM)
@@ -74,17 +65,6 @@ def running(config: Path, more: Mapping[str, str] | None = None) -> Iterator[Pat
             process.kill()  # its children end with it
             process.wait()
     assert "Traceback" not in log.read_text(), log.read_text()[-5000:]
-
-
-def arrives(target: str, number: int, log: Path) -> None:
-    def there() -> bool:
-        exists = run(target, "SELECT to_regclass('public.orders')") != [(None,)]
-        return exists and run(target, f"SELECT 1 FROM orders WHERE id = {number}") != []
-
-    try:
-        eventually(there, PATIENCE_S, f"row {number} arrives")
-    except AssertionError as error:
-        raise AssertionError(f"{error}\n{log.read_text()[-5000:]}") from None
 
 
 def page(url: str) -> str:
@@ -110,7 +90,7 @@ def test_a_system_on_rabbitmq_runs_and_shows_no_password_anywhere(
 ) -> None:
     config, places = configured(tmp_path, source_db, target_db, control_db, rabbitmq_url)
     with running(config) as log:
-        arrives(target_db, 1, log)
+        arrives(target_db, 1, "one")
         shown = [page(places["flower"] + path) for path in _once_it_answers(places["flower"])]
         metrics = eventually(lambda: page(places["exporter"] + "/metrics"), PATIENCE_S, "the exporter answers")
         assert 'queue_depth{queue="sync"}' in metrics, metrics
@@ -148,7 +128,7 @@ def test_a_rabbitmq_behind_tls_is_trusted_by_its_authority_only(
         assert FILE in refused.out
         assert "Traceback" not in refused.out + refused.err
     with running(config, {FILE: str(trusted.authority)}) as log:
-        arrives(target_db, 1, log)
+        arrives(target_db, 1, "one")
         eventually(lambda: 'queue_depth{queue="sync"}' in page(places["exporter"] + "/metrics"), PATIENCE_S)
         eventually(lambda: "worker-" in page(places["flower"] + "/api/workers?refresh=1"), PATIENCE_S, "Flower")
         eventually(lambda: healthy(control_db, "broker"), PATIENCE_S, "the check of the broker is recorded")
