@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
 from tests.integration.test_tasks import execute
 from tests.integration.worker_rig import Rig, worker_rig
-from worker_sync.store.dead_letters import DeadLetter, Letter, LetterKind, LetterStatus
+from worker_sync.store.dead_letters import Letter, LetterKind, LetterStatus
 from worker_sync.store.signals import SignalKind
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -81,15 +80,11 @@ def test_a_task_that_outlasts_its_hard_time_limit_is_parked_and_can_be_replayed(
     rig.send("trial.sleeps", str(said), 2, 0.0)
     eventually(lambda: "end 2" in said.read_text() if said.exists() else False, 60, "the next one is done")
 
-    def drained() -> list[DeadLetter]:
-        rig.app.send_task("dead_letters.drain")
-        time.sleep(0.3)  # each look sends a task
-        return rig.letters()
-
-    (letter,) = eventually(drained, 60, "the letter")
+    eventually(lambda: "action=put-aside " in worker.text(), 60, "it is put aside")
+    rig.app.send_task("dead_letters.drain")
+    (letter,) = eventually(rig.letters, 60, "the letter")
     assert (letter.identity, letter.task, letter.queue) == (f"message:{number}:0:0", "trial.sleeps", "default")
     assert letter.error_type == "TimeLimitExceeded"
-    assert "action=put-aside " in worker.text()
     payload = rig.control.dead_letters.payload(letter.id)
     assert payload is not None
     messages.replay(payload, rig.app)
