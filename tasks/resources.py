@@ -15,6 +15,7 @@ from connectors.registry import open_sink, open_source
 from tasks.breakers import Breakers
 from tasks.configuration import control_url, settings
 from tasks.reporter import Reporter
+from tasks.turns import Turns
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
 
@@ -30,6 +31,7 @@ class Resources:
         self._control: ControlStore | None = None
         self._reporter: Reporter | None = None
         self.breakers = Breakers(settings.breaker)
+        self.turns = Turns()
 
     def control(self) -> ControlStore:
         """The control store."""

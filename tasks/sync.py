@@ -40,7 +40,7 @@ def apply(pipeline: str, shard: int, after: str, upto: str, batch: bytes) -> Non
     `after` and `upto` are positions as text, for people who look at the queue; the truth is in `batch`, the bytes of
     `worker_sync.core.codec.encode`, or a claim on them (`tasks.claims`) where they are too large for the broker. A
     claim that is gone was applied, or will be sent again. Repeated, late and reordered batches change nothing. An early
-    one is tried again up to 9 times within seconds, then dropped: its capture sends it again.
+    one waits for a moment, then is tried again up to 9 times within seconds, then dropped: its capture sends it again.
     """
     work = resources()
     data = batch
@@ -69,7 +69,7 @@ def apply_batch(work: Resources, pipeline: str, data: bytes) -> str:
         raise UndecodableBatch(f"it is of {batch.pipeline!r}, the message says {pipeline!r}")
     with work.using(target) as sink:
         parker = Parker(sink, settings, work.settings.dead_letters, lambda: work.control().dead_letters)
-        return parker.apply(batch)
+        return work.turns.take(lambda: parker.apply(batch))
 
 
 @dataclass(frozen=True, slots=True)
