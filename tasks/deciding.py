@@ -7,7 +7,7 @@ source. What has happened is recorded after it was done: a crash between repeats
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -72,21 +72,27 @@ def discard(
     """Give parked work up. `by` and `note` are recorded; later changes of a discarded change's key are let through."""
     sources = {name: pipeline.source for name, pipeline in settings.pipelines.items()}
     taken = store.dead_letters.discard([letter.id for letter in letters], sources, by, note)
-    return [_discarded(settings, letter, taken) for letter in letters]
+    missed = [letter.id for letter in letters if letter.id not in taken]
+    now = {letter.id: letter for letter in found(store, Wanted(ids=missed, status=None))} if missed else {}
+    return [
+        _discarded(settings, letter, taken[letter.id]) if letter.id in taken else _meanwhile(letter, now.get(letter.id))
+        for letter in letters
+    ]
 
 
-def _discarded(settings: Settings, letter: DeadLetter, taken: Mapping[int, int | None]) -> Decided:
-    if letter.id not in taken:
-        return Decided(letter, "failed", "somebody else has decided about it meanwhile")
-    if letter.kind is not LetterKind.CHANGE:
-        return Decided(letter, "discarded")
-    signal = taken[letter.id]
+def _meanwhile(letter: DeadLetter, now: DeadLetter | None) -> Decided:
+    """What became of a letter that was not parked any more, perhaps by this very call, whose answer was lost."""
+    if now is None:
+        return Decided(letter, "failed", "it was removed meanwhile")
+    outcome = "discarded" if now.status is LetterStatus.DISCARDED else "failed"
+    return Decided(now, outcome, f"{now.status} meanwhile by {now.resolved_by}")
+
+
+def _discarded(settings: Settings, letter: DeadLetter, signal: int | None) -> Decided:
     if signal is not None:
         return Decided(letter, "discarded", f"signal {signal}", signal)
-    try:
-        settings.pipeline(letter.pipeline)
-    except ConfigError as error:
-        return Decided(letter, "failed", error.detail)
+    if letter.kind is LetterKind.CHANGE and letter.pipeline not in settings.pipelines:
+        return Decided(letter, "discarded", f"no capture lets its key go: no pipeline {letter.pipeline} is configured")
     return Decided(letter, "discarded")
 
 

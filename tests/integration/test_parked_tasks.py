@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tasks import messages
+from tasks import deciding, messages
 from tasks.letters import decode_arguments
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
 from tests.integration.test_tasks import execute
 from tests.integration.worker_rig import Rig, worker_rig
+from worker_sync.core.settings import load
 from worker_sync.store.dead_letters import Letter, LetterKind, LetterStatus
 from worker_sync.store.signals import SignalKind
 
@@ -227,6 +228,19 @@ def test_discarding_releases_the_keys_and_is_recorded(rig: Rig) -> None:
     assert (now.status, now.note) == (LetterStatus.DISCARDED, "a test row")
     [signal] = rig.control.signals.pending("shop")
     assert (signal.kind, signal.keys) == (SignalKind.RELEASE, ["[1]"])
+
+
+def test_a_discard_says_what_has_become_of_each_letter(rig: Rig) -> None:
+    rig.control.dead_letters.park([change(1), change(2), change(3), change(9, pipeline="gone")])
+    letters = rig.letters()
+    settings, decide = load(rig.config), rig.control.dead_letters.resolve
+    decide([letters[0].id], LetterStatus.DISCARDED, "ann")  # or by this one, whose answer was lost
+    decide([letters[1].id], LetterStatus.REPLAYED, "bob")
+    decided = deciding.discard(settings, rig.control, letters, "ann", "")
+    assert [one.outcome for one in decided] == ["discarded", "failed", "discarded", "discarded"]
+    assert decided[0].detail == "discarded meanwhile by ann"
+    assert decided[1].detail == "replayed meanwhile by bob"
+    assert "no pipeline gone is configured" in decided[3].detail
 
 
 def test_discarding_several_is_asked_for_again(rig: Rig) -> None:
