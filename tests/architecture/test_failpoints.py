@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.failpoints import CAPTURE, FAILPOINTS, WORKER, Failpoint, located
+from tests.faults.failpoints import (
+    CAPTURE,
+    DECISIONS,
+    FAILPOINTS,
+    PARKING,
+    READING_BACK,
+    SPILLING,
+    WORKER,
+    Failpoint,
+    located,
+)
 
 
 @pytest.mark.parametrize("point", FAILPOINTS.values(), ids=lambda point: point.name)
@@ -14,4 +24,4 @@ def test_the_place_of_a_failpoint_exists(point: Failpoint) -> None:
 
 
 def test_no_two_failpoints_have_one_name() -> None:
-    assert len(FAILPOINTS) == len(CAPTURE) + len(WORKER)
+    assert len(FAILPOINTS) == len((*CAPTURE, *WORKER, *PARKING, *DECISIONS, *SPILLING, *READING_BACK))

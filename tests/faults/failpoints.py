@@ -11,7 +11,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-Role = Literal["capture", "worker"]
+Role = Literal["capture", "worker", "replay", "discard"]
 Moment = Literal["before", "after"]
 
 
@@ -19,9 +19,9 @@ Moment = Literal["before", "after"]
 class Failpoint:
     """The process that plays `role` ends by SIGKILL right `moment` the `call`-th call of `place`.
 
-    `place` is `module:name` or `module:Class.method`. `given`: only calls count that have this among their arguments.
-    `engine`: of which the source (of a capture) or the target (of a worker) has to be. `fresh`: it is passed only while
-    nothing is set up yet, in the order of the table.
+    `replay` and `discard` are the commands of these names. `place` is `module:name` or `module:Class.method`. `given`:
+    only calls count that have this among their arguments. `engine`: of which the source (of a capture) or the target
+    (of a worker) has to be. `fresh`: it is passed only while nothing is set up yet, in the order of the table.
     """
 
     name: str
@@ -92,7 +92,35 @@ WORKER: Final = (
     _worker("message acknowledged", "after", "celery.worker.request:Request.acknowledge", 3),
 )  # fmt: skip
 
-FAILPOINTS: Final = {point.name: point for point in (*CAPTURE, *WORKER)}
+#: Passed only where something is parked.
+PARKING: Final = (_worker("letters written, keys not held", "after", f"{_STORE}.dead_letters:DeadLetters.park"),)
+
+#: Passed only while a person's decision about parked keys is carried out.
+DECISIONS: Final = (
+    Failpoint("replay decided, nobody asked", "replay", "before", f"{_STORE}.signals:Signals.send"),
+    Failpoint("replay asked, nobody told", "replay", "after", f"{_STORE}.signals:Signals.send"),
+    _capture("replay read, not sent", "before", f"{_CAP}.replay:Replayer._send"),
+    _capture("replay sent", "after", f"{_CAP}.replay:Replayer._send"),
+    _capture("keys let go, letters parked", "before", f"{_STORE}.dead_letters:DeadLetters.resolve"),
+    _capture("letters replayed, request unfinished", "before", f"{_STORE}.signals:Signals.finish"),
+    Failpoint("discard decided, not recorded", "discard", "before", f"{_STORE}.dead_letters:DeadLetters.discard"),
+    Failpoint("discard recorded, nobody told", "discard", "after", f"{_STORE}.dead_letters:DeadLetters.discard"),
+)
+
+#: Passed only while a target takes nothing, or takes what had gone over the capture's disk.
+SPILLING: Final = (
+    _capture("batches spilled, not synced", "before", f"{_CAP}.spill_file:FileWriter.sync", 3),
+    _capture("spill synced, checkpoint not saved", "after", f"{_CAP}.spill_file:FileWriter.sync", 3),
+    _capture("spill continued in a file of its own", "after", f"{_CAP}.spill:Spill._new_file"),
+)
+#: Passed while it is read back.
+READING_BACK: Final = (
+    _capture("spilled batch read, not sent", "after", f"{_CAP}.spill:Spill.read", 3),
+    _capture("spill read to its end", "before", f"{_CAP}.spilling:Spilling._end"),
+)
+
+ROUTINE: Final = {point.name: point for point in (*CAPTURE, *WORKER)}
+FAILPOINTS: Final = {**ROUTINE, **{point.name: point for point in (*PARKING, *DECISIONS, *SPILLING, *READING_BACK)}}
 
 
 def located(place: str) -> tuple[Any, str, Any]:

@@ -111,6 +111,14 @@ class System:
     def worker(self) -> Role:
         return self.start("worker", "--queues", "sync", "--grace", "1")
 
+    def strike(self, failpoint: str, *arguments: str, seconds: float = 90.0) -> None:
+        """Run `worker-sync ARGUMENTS` until the failpoint ends it; what is going on already has to pass it."""
+        mark = self.config.parent / f"struck-{len(self.roles)}"
+        role = self.start(*arguments, program=("tests.faults.failpoint", failpoint, str(mark)))
+        self.until(lambda: role.process.poll() is not None, f"failpoint {failpoint!r} strikes", seconds)
+        assert role.process.returncode == -signal.SIGKILL, role.text()
+        assert mark.read_text() == failpoint
+
     def close(self) -> None:
         for role in self.roles:
             if role.process.poll() is None:

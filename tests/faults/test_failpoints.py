@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.faults.failpoints import FAILPOINTS, Failpoint
+from tests.faults.failpoints import ROUTINE, Failpoint
 from tests.faults.world import PATIENCE_S, Route, World, running_world
 from tests.fixtures.fix_mysql import new_mysql_database
 from tests.fixtures.fix_postgres import new_database
@@ -59,18 +58,14 @@ def world(
 
 def strike(world: World, point: Failpoint) -> None:
     """Run the process that has the failpoint until it strikes."""
-    mark = world.config.parent / f"struck-{len(world.roles)}"
     source = "shop" if point.role == "capture" and point.engine == "mysql" else "source"
     arguments = ARGUMENTS.get(point.role, ("capture", source))
-    role = world.start(*arguments, program=("tests.faults.failpoint", point.name, str(mark)))
-    world.until(lambda: role.process.poll() is not None, f"failpoint {point.name!r} strikes", PATIENCE_S)
-    assert role.process.returncode == -signal.SIGKILL, role.text()
-    assert mark.read_text() == point.name
+    world.strike(point.name, *arguments, seconds=PATIENCE_S)
 
 
 def strike_all(world: World, names: Sequence[str]) -> None:
     """One after the other, those of captures first; then everything runs until all of it is through."""
-    points = [FAILPOINTS[name] for name in names]
+    points = [ROUTINE[name] for name in names]
     captures = [point for point in points if point.role == "capture"]
     with world.traffic():
         worker = world.start(*ARGUMENTS["worker"])
@@ -92,6 +87,6 @@ def test_processes_that_die_between_two_of_their_steps_lose_and_double_nothing(w
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", FAILPOINTS)
+@pytest.mark.parametrize("name", ROUTINE)
 def test_a_process_dies_at(world: World, name: str) -> None:
     strike_all(world, [name])

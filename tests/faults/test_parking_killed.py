@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.faults.failpoints import DECISIONS, PARKING
 from tests.faults.harness import System, execute, marks_in, running_system
 from tests.faults.load import fill
 from worker_sync.core.parking import key_text
@@ -142,3 +143,48 @@ def test_two_workers_and_a_capture_that_is_killed_park_once(simple: System) -> N
     simple.capture()
     parked_exactly(simple)
     heals(simple)
+
+
+def decides(system: System, command: str) -> None:
+    """Until nothing is parked, whatever of the decision was carried out before."""
+    asked = system.cli("dead-letters", command, "--all", *(["--yes"] if command == "discard" else []))
+    assert asked.code == 0 or "nothing to" in asked.text, asked.text
+    system.until(lambda: letters(system) == [] and parked(system) == set(), "nothing is parked", 90)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [point.name for point in PARKING])
+def test_a_worker_that_dies_at_a_step_of_parking_parks_once(simple: System, name: str) -> None:
+    (point,) = (point for point in PARKING if point.name == name)
+    poison(simple)
+    simple.strike(point.name, "worker", "--queues", "sync", "--grace", "1")
+    simple.worker()
+    parked_exactly(simple)
+    heals(simple)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [point.name for point in DECISIONS])
+def test_a_decision_that_dies_at_a_step_is_carried_out_when_it_is_tried_again(simple: System, name: str) -> None:
+    (point,) = (point for point in DECISIONS if point.name == name)
+    simple.worker()
+    poison(simple)
+    parked_exactly(simple)
+    execute(simple.targets["reporting"], "ALTER TABLE items DROP CONSTRAINT harmless")
+    execute(simple.source, "UPDATE items SET amount = 7 WHERE id = 1010", "DELETE FROM items WHERE id = 1500")
+    simple.until(lambda: len(letters(simple)) == len(BAD) + 2, "the later changes wait behind the bad ones", 90)
+    if point.role == "capture":
+        simple.roles[0].kill()
+        assert simple.cli("dead-letters", "replay", "--all").code == 0
+        simple.strike(point.name, "capture", "source")
+        simple.capture()
+        simple.until(lambda: letters(simple) == [] and parked(simple) == set(), "it is replayed by the next one", 90)
+    else:
+        simple.strike(point.name, "dead-letters", point.role, "--all", *(["--yes"] if point.role == "discard" else []))
+        decides(simple, point.role)
+    # No key is withheld by anybody: what is written from now on arrives.
+    execute(simple.source, "UPDATE items SET amount = 9 WHERE id IN (1010, 1990)", "DELETE FROM items WHERE id = 1011")
+    simple.assert_same()
+    assert {letter.status for letter in letters(simple, None)} == {
+        LetterStatus.DISCARDED if point.role == "discard" else LetterStatus.REPLAYED
+    }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.faults.failpoints import READING_BACK, SPILLING
 from tests.faults.harness import System, execute, running_system
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -72,3 +73,31 @@ def test_captures_killed_while_they_spill_and_replay_lose_and_double_nothing(spi
 @pytest.mark.long
 def test_captures_killed_twenty_times_while_they_spill_and_replay(spilling: System) -> None:
     killed_while_spilling(spilling, 20)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [point.name for point in (*SPILLING, *READING_BACK)])
+def test_a_capture_that_dies_at_a_step_of_spilling_loses_and_doubles_nothing(spilling: System, name: str) -> None:
+    execute(spilling.source, FILL.format(0))
+    capture, worker = spilling.capture(), spilling.worker()
+    spilling.until(spilling.loaded, "the rows are copied", 90)
+    worker.kill()
+    back = name in {point.name for point in READING_BACK}
+    if not back:
+        capture.kill()
+    for row in range(1000, 4000, 100):
+        execute(spilling.source, FILL.format(row))
+    if back:
+        spilling.until(lambda: behind(spilling) < MB, "it is confirmed from disk", 90)
+        capture.kill()
+        spilling.worker()
+    spilling.strike(name, "capture", "source")
+    spilling.capture()
+    if not back:
+        spilling.until(lambda: behind(spilling) < MB, "it is confirmed from disk", 90)
+        spilling.worker()
+    execute(spilling.source, "UPDATE items SET name = 'newest' WHERE id % 5 = 0", "DELETE FROM items WHERE id % 7 = 0")
+    spilling.assert_same()
+    spilling.until(
+        lambda: not list((spilling.config.parent / "state/spill").rglob("*.spill")), "the files are gone", 30
+    )
