@@ -12,6 +12,8 @@ from worker_sync.capture.lane import Cut, Lane
 MAX_RESEND_AFTER_S: Final = 15.0
 #: A watermark stands still once it has not moved for so many times the usual pause between two moves.
 PAUSES: Final = 4.0
+#: A longer pause was an outage and says nothing of how long the next one may be.
+LONGEST_PAUSE_S: Final = 15.0
 #: How much the newest pause counts in the usual one.
 NEWEST: Final = 0.2
 
@@ -42,7 +44,8 @@ class Retransmission:
         self._lane = lane
         self._base = after_s
         self._timeout = after_s
-        self._moved_at = 0.0
+        #: When the watermark moved last, or had nowhere to go; None before the first look.
+        self._moved_at: float | None = None
         self._sent_at = 0.0
         #: The usual number of seconds between two moves of the watermark.
         self._pause = 0.0
@@ -51,7 +54,8 @@ class Retransmission:
 
     def moved(self, now: float) -> None:
         """The watermark moved."""
-        self._pause += NEWEST * (now - self._moved_at - self._pause)
+        if self._moved_at is not None:
+            self._pause += NEWEST * (min(now - self._moved_at, LONGEST_PAUSE_S) - self._pause)
         self._moved_at = now
         self._timeout = self._base
         self._refill = self._refill or self._stood_still
@@ -60,7 +64,7 @@ class Retransmission:
     def due(self, now: float) -> list[Cut]:
         """The batches to publish again now, oldest first."""
         pending = self._lane.pending
-        if not pending:
+        if not pending or self._moved_at is None:
             self._moved_at = now
             self._stood_still = self._refill = False
             return []
