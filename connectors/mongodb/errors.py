@@ -12,6 +12,7 @@ from typing import Any, Final
 from bson.errors import BSONError
 from pymongo.errors import (
     AutoReconnect,
+    ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
@@ -51,6 +52,9 @@ HISTORY_LOST: Final = frozenset({280, 286})
 CAPPED_POSITION_LOST: Final = 136
 #: KeyNotFound: a server that has just started has not read yet the keys by which it checks its clients' cluster times.
 KEYS_NOT_READ: Final = 211
+#: The driver, about a connection whose server had not taken its place in the replica set yet when it was opened: one
+#: that has just been started. Every server that we support has sessions.
+NO_SESSIONS_YET: Final = "Sessions are not supported"
 #: BSONObjectTooLarge
 TOO_LARGE: Final = 10334
 #: The row itself is at fault: too large, too deep, fails validation, or an _id that can't be one.
@@ -126,6 +130,8 @@ def translate(error: PyMongoError | BSONError, where: str) -> WorkerSyncError:
         return _translate_failure(error, where)
     if isinstance(error, ServerSelectionTimeoutError | ConnectionFailure | NetworkTimeout | AutoReconnect):
         return Unreachable(f"{where}: {_brief(error)}")
+    if isinstance(error, ConfigurationError) and NO_SESSIONS_YET in str(error):
+        return Transient(f"{where}: the server was still starting when the connection was opened")
     return Permanent(f"{where}: {type(error).__name__}: {_brief(error)}")
 
 
