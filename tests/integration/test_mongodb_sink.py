@@ -24,6 +24,7 @@ from worker_sync.core.position import BEGINNING, Position
 from worker_sync.core.schema import Column, Kind, TableName, TableSchema, Type
 from worker_sync.core.values import UNCHANGED, Row
 from worker_sync.embedded import EmbeddedMongo, EmbeddedServerFailed, MissingWheel
+from worker_sync.embedded.server import State as ServerState
 
 SOURCE = "source-1"
 TABLE = TableSchema(
@@ -452,6 +453,31 @@ def test_a_sink_goes_on_after_its_server_was_killed(own_mongodb: EmbeddedMongo) 
         outcomes = {sink.apply(batch(1, put((1, "a", None)))), sink.apply(batch(2, put((2, "b", None))))}
         assert outcomes == {Outcome.DUPLICATE, Outcome.APPLIED}
         assert rows(sink) == [(1, "a", None), (2, "b", None)]
+
+
+class WithoutItsSet(EmbeddedMongo):
+    """A member that has not taken its place in the replica set, as every member for a moment after its start."""
+
+    def _after_start(self, state: ServerState) -> None:
+        """Nothing is initiated."""
+
+
+def test_a_connection_to_a_server_that_was_still_starting_is_given_up_for_another() -> None:
+    with server_directory("mongo") as directory:
+        server = WithoutItsSet(directory)
+        try:
+            server.start()
+        except (MissingWheel, EmbeddedServerFailed) as error:
+            unavailable("MongoDB", error)
+        try:
+            address = server.url.partition("@")[2].partition("/")[0]
+            with (
+                MongoSink("target", f"mongodb://{address}/shop?directConnection=true") as early,
+                pytest.raises(Transient, match="still starting"),
+            ):
+                early.apply(batch(1, put((1, "one", None))))
+        finally:
+            server.stop()
 
 
 def test_json_nested_deeper_than_a_document_may_be_is_refused(sink: MongoSink) -> None:
