@@ -28,7 +28,8 @@ def celery_settings() -> dict[str, Any]:
             "socket_timeout": SOCKET_TIMEOUT_S,
             "socket_connect_timeout": 4,
             "socket_keepalive": True,
-            "health_check_interval": 30,
+            # A connection that is silent for twice as long is given up.
+            "health_check_interval": 10,
             # Every step is one more list per queue to wait on.
             "priority_steps": [0],
         },

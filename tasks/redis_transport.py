@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import uuid
+from collections.abc import Iterator
 from queue import Empty
 from typing import Any, Final
 
@@ -54,6 +55,8 @@ class Channel(redis.Channel):
     """Holds no connection while it isn't in use: clients borrow them from the channel's pool."""
 
     Message = Message
+    #: An acknowledgement did not arrive. Celery logs that and counts on the connection to break.
+    owes_acknowledgement: bool = False
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         # What subscribes or waits keeps its connection, so it must have a client of its own.
@@ -81,10 +84,23 @@ class Channel(redis.Channel):
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
         """A Redis that takes no writes (a full disk) refuses it. As a lost connection that is logged, and the message
         comes again; as what it is it would end the worker."""
-        try:
+        with self._acknowledging():
             super().basic_ack(delivery_tag, multiple)
+
+    def basic_reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        with self._acknowledging():
+            super().basic_reject(delivery_tag, requeue)
+
+    @contextlib.contextmanager
+    def _acknowledging(self) -> Iterator[None]:
+        try:
+            yield
         except ResponseError as refused:
+            self.owes_acknowledgement = True
             raise RedisConnectionError(str(refused)) from refused
+        except self.connection_errors:  # type: ignore[attr-defined]
+            self.owes_acknowledgement = True
+            raise
 
     def _do_restore_message(self, payload: Any, *args: Any, **kwargs: Any) -> None:
         headers = payload.get("headers") if isinstance(payload, dict) else None
@@ -156,7 +172,20 @@ def _remembering(client: Any) -> Any:
 
 
 class Transport(redis.Transport):
+    """Ends a connection on which an acknowledgement was lost: its channel goes on counting the message among those that
+    the worker has, and with room for no other one it would ask for nothing any more. The reads of a channel and its
+    acknowledgements travel over connections of their own, so the ones may well go on without the others."""
+
     Channel = Channel
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        super().register_with_event_loop(connection, loop)
+        loop.on_tick.add(self._require_acknowledgements)
+
+    def _require_acknowledgements(self) -> None:
+        cycle: Any = self.cycle
+        if any(channel.owes_acknowledgement for channel in cycle._channels):
+            raise RedisConnectionError("an acknowledgement was lost")
 
 
 def install() -> None:

@@ -7,10 +7,11 @@ from typing import Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.rows import TupleRow
+from psycopg.rows import TupleRow, tuple_row
 
 from connectors.postgres.errors import unreachable
 from worker_sync.core.errors import ConfigError
+from worker_sync.libpq import PatientConnection
 
 #: Seconds.
 CONNECT_TIMEOUT: Final = 10
@@ -51,7 +52,7 @@ _NO_URL: Final = "not a PostgreSQL URL (expected postgresql://user:password@host
 
 def connect(
     url: str, settings: Mapping[str, str] | None = None, *, replication: bool = False
-) -> psycopg.Connection[TupleRow]:
+) -> PatientConnection[TupleRow]:
     """An autocommit connection with SETTINGS and then `settings`; for START_REPLICATION with `replication`.
 
     Raises Unreachable when there is no way in (host, password, database), ConfigError for a bad URL.
@@ -64,7 +65,7 @@ def connect(
     if replication:
         parameters["replication"] = "database"
     try:
-        return psycopg.connect(make_conninfo("", **parameters), autocommit=True)
+        return PatientConnection.open(make_conninfo("", **parameters), tuple_row)
     except psycopg.Error as error:
         # The driver's traceback would show the password among its arguments.
         raise unreachable(error, redact(url)) from None

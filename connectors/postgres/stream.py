@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Final
 
 import psycopg
-from psycopg import sql
+from psycopg import generators, sql
 from psycopg.pq import ConnStatus, ExecStatus
 
 from connectors.base import Stream
@@ -27,7 +27,8 @@ from worker_sync.core.errors import Halt, State, Transient, WorkerSyncError
 
 #: A transaction is cut once its undelivered part took this many bytes of the log stream, however few its rows.
 PIECE_BYTES: Final = 16 * 1024 * 1024
-#: Longest time between two standby statuses, in seconds; less where the server's wal_sender_timeout asks for it.
+#: Longest time between two standby statuses, in seconds; less where the server's wal_sender_timeout asks for it. One
+#: that is sent after as long a silence asks for an answer.
 STATUS_INTERVAL: Final = 10.0
 #: Shortest time between two statuses that only carry a confirmation, in seconds.
 CONFIRM_INTERVAL: Final = 0.1
@@ -69,12 +70,11 @@ class PostgresStream(Stream):
             raise
         self._poll = select.poll()
         self._poll.register(self._pg.socket, select.POLLIN)
-        self._status_at = time.monotonic()
+        self._status_at = self._heard_at = time.monotonic()
 
     def _sender_timeout(self) -> float:
         """The server's wal_sender_timeout in seconds; endless when it is off."""
-        result = self._pg.exec_(b"SHOW wal_sender_timeout")
-        text = (result.get_value(0, 0) or b"0").decode()
+        (text,) = self._conn.execute("SHOW wal_sender_timeout").fetchone() or ("0",)
         for unit, seconds in (("ms", 0.001), ("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86400.0)):
             if text.removesuffix(unit).isdigit():
                 return int(text.removesuffix(unit)) * seconds or float("inf")
@@ -89,7 +89,8 @@ class PostgresStream(Stream):
             lsn=sql.SQL(f"{lsn >> 32:X}/{lsn & 0xFFFFFFFF:X}"),
             publication=sql.Literal(f'"{publication}"'),
         )
-        result = self._pg.exec_(command.as_bytes(self._conn))
+        self._pg.send_query(command.as_bytes(self._conn))
+        result = self._conn.wait(generators.execute(self._pg))[-1]
         if result.status != ExecStatus.COPY_BOTH:
             raise self._failure(psycopg.errors.error_from_result(result))
         self._pg.nonblocking = 1
@@ -122,6 +123,7 @@ class PostgresStream(Stream):
             self._keep_alive()
             left = deadline - time.monotonic()
             if out or left <= 0:
+                self._check_silence()
                 return out
             self._poll.poll(min(left, self._interval) * 1000)
 
@@ -146,6 +148,8 @@ class PostgresStream(Stream):
                 taken += self._commit(out)
             elif len(decoder.changes) > limit or self._size > PIECE_BYTES:
                 taken += self._cut(out)
+        if received:
+            self._heard_at = time.monotonic()
         if self._left_out:
             raise Halt(State.SLOT_MISSING, f"{self._where}: {self._left_out}", _RESYNC)
         if self._progress:
@@ -190,6 +194,7 @@ class PostgresStream(Stream):
                 f"replication message {data[:1]!r}",
                 "upgrade Worker-Sync, then worker-sync resume PIPELINE",
             )
+        self._heard_at = time.monotonic()
         end, _, reply = _KEEPALIVE(data)
         if self._decoder.info is None and end > self._received:
             self._received = end
@@ -229,6 +234,8 @@ class PostgresStream(Stream):
             self._keep_alive()
         except psycopg.Error as error:
             raise self._failure(error) from error
+        # Nobody listens: silence says nothing.
+        self._heard_at = time.monotonic()
 
     def confirm(self, commit: str) -> None:
         after = _after(commit)
@@ -244,12 +251,23 @@ class PostgresStream(Stream):
             self._pg.flush()
 
     def _send_status(self) -> None:
+        now = time.monotonic()
+        wants_answer = now - self._heard_at > self._interval
         # The clock is for the server's statistics only.
         received = max(self._received, self._confirmed)
-        self._pg.put_copy_data(_STATUS(b"r", received, self._confirmed, self._confirmed, 0, 0))
+        self._pg.put_copy_data(_STATUS(b"r", received, self._confirmed, self._confirmed, 0, wants_answer))
         self._pg.flush()
         self._confirm_pending = False
-        self._status_at = time.monotonic()
+        self._status_at = now
+
+    def _check_silence(self) -> None:
+        """A server answers a status that asks for it, unless it is deep in a transaction that is not for us."""
+        silent_s = time.monotonic() - self._heard_at
+        if silent_s <= self._conn.silent_s:
+            return
+        if not self._conn.is_working():
+            raise Transient(f"{self._where}: nothing was heard of the server for {silent_s:.0f} s")
+        self._heard_at = time.monotonic()
 
     def abandon(self) -> None:
         """Close without a last word to the server."""

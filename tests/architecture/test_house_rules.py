@@ -17,7 +17,12 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("worker_sync", "tasks", "connectors", "beat_schedule")
 
 DRIVERS = {
-    "psycopg": ("connectors/postgres/", "worker_sync/store/", "worker_sync/demo/source.py"),  # the demo's application
+    "psycopg": (
+        "connectors/postgres/",
+        "worker_sync/libpq/",
+        "worker_sync/store/",
+        "worker_sync/demo/source.py",
+    ),  # the demo's application
     "psycopg_pool": ("connectors/postgres/", "worker_sync/store/"),
     "pymysql": ("connectors/mysql/",),
     "pymysqlreplication": ("connectors/mysql/",),

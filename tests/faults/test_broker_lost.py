@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+import psutil
 import pytest
 import redis
 
+from tasks.redis import SOCKET_TIMEOUT_S
 from tests.faults.harness import System
 from tests.faults.load import Load
 from tests.faults.test_worker_killed import table_held
@@ -15,6 +17,8 @@ from worker_sync.embedded import EmbeddedRedis
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 AWAY_S = 10.0
+#: Longer than a worker waits for the answer to an acknowledgement.
+STILL_S = 1.5 * SOCKET_TIMEOUT_S
 
 
 @pytest.fixture
@@ -68,5 +72,22 @@ def test_a_broker_that_is_away_for_ten_seconds_is_waited_for(system: System, own
         assert capture.process.poll() is None
         assert worker.process.poll() is None
         own_broker.start()
+        system.await_progress(50, 90)
+    system.assert_same()
+
+
+@pytest.mark.long
+def test_a_broker_that_stands_still_for_longer_than_anybody_waits_costs_only_time(
+    system: System, own_broker: EmbeddedRedis
+) -> None:
+    with Load(system.source):
+        system.capture()
+        system.worker()
+        system.await_progress(50, 90)
+        process = psutil.Process(own_broker.pid)
+        process.suspend()
+        back = time.monotonic() + STILL_S
+        system.until(lambda: time.monotonic() > back, "it stands still", 2 * STILL_S)
+        process.resume()
         system.await_progress(50, 90)
     system.assert_same()

@@ -83,6 +83,17 @@ def test_a_disturbed_network_on_any_line_costs_only_time(wired: Wired, kind: str
     wired.system.assert_same()
 
 
+@pytest.mark.long
+def test_connections_that_a_balancer_forgot_are_given_up(wired: Wired) -> None:
+    with Load(wired.system.source):
+        wired.start()
+        wired.system.await_progress(50, 90)
+        for door in wired.doors.values():
+            door.forget()
+        wired.system.await_progress(50, 180)
+    wired.system.assert_same()
+
+
 @pytest.mark.parametrize("whom", ["captures", "workers"])
 def test_a_broker_that_only_some_can_reach_loses_nothing(wired: Wired, whom: str) -> None:
     with Load(wired.system.source):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from time import monotonic
 
 import psycopg
@@ -16,9 +16,12 @@ from connectors.postgres.source import PostgresSource
 from tests.contract.source_engine import PATIENCE, following
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
+from tests.fixtures.fix_proxy import ProxyTo
+from worker_sync.core.change import Piece
 from worker_sync.core.errors import ConfigError, Halt, State, Transient, Unreachable
 from worker_sync.core.schema import TableName
 from worker_sync.embedded import EmbeddedPostgres
+from worker_sync.libpq import PatientConnection
 
 T = TableName("public", "t")
 
@@ -294,3 +297,19 @@ def test_a_bad_url_is_a_configuration_error_without_the_password(url: str) -> No
     with pytest.raises(ConfigError) as error:
         PostgresSource("db", url)
     assert "cret" not in str(error.value)
+
+
+def test_a_stream_whose_line_died_in_silence_ends_while_an_idle_one_goes_on(
+    source_db: str, proxy_to: ProxyTo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PatientConnection, "silent_s", 1.5)
+    monkeypatch.setattr("connectors.postgres.stream.STATUS_INTERVAL", 0.3)
+    door = proxy_to(source_db)
+    _, start = captured(source_db)
+    with closing(PostgresSource("db", door.url).open_stream(start)) as stream:
+        quiet_until = monotonic() + 4
+        while monotonic() < quiet_until:
+            assert not [piece for piece in stream.read(0.2, 10) if isinstance(piece, Piece)]
+        door.forget()
+        with pytest.raises(Transient, match="nothing was heard of the server"):
+            stream.read(10, 10)

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from worker_sync.core.secrets import Url
+from worker_sync.libpq import PatientConnection
 from worker_sync.store.errors import translate, unreachable
 from worker_sync.store.queries import queries
 
@@ -22,6 +23,8 @@ Guard = Callable[[], AbstractContextManager[None]]
 
 #: Seconds until an address that doesn't answer counts as unreachable, unless the URL says otherwise.
 CONNECT_SECONDS: Final = 5
+#: Seconds without an answer after which the server is asked whether it works: soon enough for a lease to be renewed.
+SILENT_S: Final = 4.0
 #: A host that vanished is noticed after about this many seconds (idle + interval * count).
 _KEEPALIVE: Final = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 12_000}
 
@@ -96,6 +99,8 @@ class Connection:
             given = conninfo_to_dict(self._url.reveal())
             defaults = {"connect_timeout": CONNECT_SECONDS, "application_name": "worker-sync control", **_KEEPALIVE}
             missing = {key: value for key, value in defaults.items() if key not in given}
-            return psycopg.connect(self._url.reveal(), autocommit=True, row_factory=dict_row, **missing)  # type: ignore[arg-type]
+            connection = PatientConnection.open(self._url.reveal(), dict_row, **missing)
+            connection.silent_s = SILENT_S
+            return connection
         except psycopg.Error as error:
             raise unreachable(self._url, error) from None
