@@ -70,7 +70,8 @@ class Bed:
     url: str
 
     def worker(self, *options: str, queues: str = "default") -> AbstractContextManager[Role]:
-        arguments = ("worker", "-Q", queues, "--without-gossip", "--without-mingle", *options)
+        # RabbitMQ lets two workers of one name not live side by side.
+        arguments = ("worker", "-Q", queues, "-n", f"{queues}@%h", "--without-gossip", "--without-mingle", *options)
         return celery(self.config, *arguments, ready="ready.", app="tests.contract.broker_tasks")
 
     def send(self, task: str, word: str, **options: Any) -> None:
