@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker_sync.core.values import UNCHANGED
@@ -17,7 +17,9 @@ from worker_sync.ledger.canonical import MISSING, canonical, value
 AWKWARD = "\x00\b\t\n\f\r\x1f \"\\/'\x7f\x80\u2028\u2029\ud7ff\ue000\ufb33\uffff\U00010000\U0010ffff"
 TEXTS = st.text(st.sampled_from(AWKWARD) | st.characters(exclude_categories=["Cs"]), max_size=8)
 NODES: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | TEXTS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner)
+    st.none() | st.booleans() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
 )
 
 
@@ -43,14 +45,16 @@ def units(char: str) -> list[int]:
     return [ord(char)] if code < 0 else [0xD800 + (code >> 10), 0xDC00 + (code & 0x3FF)]
 
 
-@given(st.dictionaries(TEXTS, NODES))
+@settings(deadline=None)
+@given(st.dictionaries(TEXTS, NODES, max_size=5))
 def test_the_bytes_are_those_of_rfc_8785(entry: dict[str, Any]) -> None:
     assert canonical(entry) == reference(entry).encode()
     assert json.loads(canonical(entry)) == entry
 
 
 def test_every_character_is_written_as_rfc_8785_says() -> None:
-    characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    codes = [*range(0xD800), *range(0xE000, 0x10000), *range(0x10000, 0x110000, 251)]
+    characters = [chr(code) for code in codes]
     assert canonical({"": characters}) == reference({"": characters}).encode()
 
 
