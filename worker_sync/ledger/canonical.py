@@ -21,7 +21,7 @@ from worker_sync.core.values import UNCHANGED, Value
 #: What an entry is made of; a type that refers to itself would cost its users more than it tells them.
 Json: TypeAlias = Any
 
-#: A value that the source did not record.
+#: A value that the source did not record; `value` says how it stands in an entry.
 MISSING: Final[Mapping[str, bool]] = MappingProxyType({"missing": True})
 
 _LEAVES: Final = frozenset({str, bool, type(None)})

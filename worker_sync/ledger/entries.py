@@ -58,7 +58,7 @@ class EntryCheck:
             body = line.removesuffix(b"\n")
             leaf = leaf_hash(body)
             at = (due - self._first) * HASH_BYTES
-            if leaf == leaves[at : at + HASH_BYTES]:
+            if due < end and leaf == leaves[at : at + HASH_BYTES]:
                 self._known(body, due)
                 due += 1
             else:

@@ -86,8 +86,8 @@ def write_export(
 
     The leaf hashes are written as they are given, never computed from the entries: what differs is for the verifier
     to see. `hash_of` is asked about all leaves left of `first` and between the end and the largest size to prove.
-    Raises ConfigError for a directory that is not new, OSError, MalformedNote for what is no checkpoint, and what
-    `hash_of` raises.
+    Raises ConfigError for a directory that is not new, OSError, ValueError for what is no leaf hash or no
+    checkpoint, and what `hash_of` raises.
     """
     try:
         (directory / CHECKPOINTS).mkdir(parents=True)
@@ -127,6 +127,8 @@ def number(text: str) -> int | None:
 def _write_records(directory: Path, records: Iterable[Record]) -> int:
     with (directory / ENTRIES).open("wb") as entries, (directory / LEAVES).open("wb") as leaves:
         for record in records:
+            if len(record.leaf) != HASH_BYTES:
+                raise ValueError(f"a leaf hash has {HASH_BYTES} bytes")
             leaves.write(record.leaf)
             if record.entry is not None:
                 entries.write(record.entry + b"\n")

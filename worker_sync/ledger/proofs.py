@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from worker_sync.ledger.merkle import complete_subtrees, fold, node_hash
+from worker_sync.ledger.merkle import HASH_BYTES, complete_subtrees, fold, node_hash
 
 HashOf: TypeAlias = Callable[[int, int], bytes]
 """(level, index) to the hash of that complete subtree; see `worker_sync.ledger.merkle`."""
@@ -61,7 +61,7 @@ def consistency_proof(old: int, new: int, hash_of: HashOf) -> list[bytes]:
 
 def verify_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes], root: bytes) -> bool:
     """RFC 9162, 2.1.3.2: whether `proof` shows `leaf` at `index` of the tree of `size` leaves with `root`."""
-    if not 0 <= index < size:
+    if not 0 <= index < size or not _are_hashes(leaf, *proof):
         return False
     node, last, reached = index, size - 1, leaf
     for sibling in proof:
@@ -78,13 +78,13 @@ def verify_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes],
 
 def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> bool:
     """RFC 9162, 2.1.4.2: whether `proof` shows that the tree of `new` leaves begins with that of `old`."""
-    if not 0 <= old <= new:
+    if not 0 <= old <= new or not _are_hashes(*proof):
         return False
     if old in (0, new):
         return not proof and (old == 0 or old_root == new_root)
-    hashes = [*proof] if old & (old - 1) else [old_root, *proof]
-    if len(hashes) < 1 or not proof:
+    if not proof:
         return False
+    hashes = [*proof] if old & (old - 1) else [old_root, *proof]
     node, last = old - 1, new - 1
     while node & 1:
         node, last = node >> 1, last >> 1
@@ -100,6 +100,10 @@ def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, pro
             new_reached = node_hash(new_reached, sibling)
         node, last = node >> 1, last >> 1
     return last == 0 and old_reached == old_root and new_reached == new_root
+
+
+def _are_hashes(*hashes: bytes) -> bool:
+    return all(len(hash_) == HASH_BYTES for hash_ in hashes)
 
 
 def _above_right_edge(node: int, last: int) -> tuple[int, int]:

@@ -81,13 +81,12 @@ class _Check:
         self._manifest = manifest
         self._check_origins()
         self._check_range()
-        with mapped(self._directory / export.LEAVES) as leaves:
+        with _mapped(self._directory / export.LEAVES) as leaves:
             self._check_leaves(leaves)
             self._check_entries(leaves)
 
     def report(self) -> Report:
         manifest, found = self._manifest, self._findings
-        kinds = found.counts.keys()
         return Report(
             origin=manifest.origin,
             first=manifest.first,
@@ -96,22 +95,22 @@ class _Check:
             checkpoints=self._agreeing,
             findings=sorted(found.found, key=_by_place),
             counts=found.counts,
-            exit_code=exit_code(kinds),
+            exit_code=exit_code(found.counts),
         )
 
     def _read_statements(self) -> None:
-        notes = sorted((self._directory / export.CHECKPOINTS).glob("*"))
-        for path in notes:
-            self._open(f"{export.CHECKPOINTS}/{path.name}", path.read_bytes(), anchor=False)
+        for path in sorted((self._directory / export.CHECKPOINTS).glob("*")):
+            # What is no text becomes lone surrogates, which no note has.
+            note = path.read_bytes().decode(errors="surrogateescape")
+            self._open(f"{export.CHECKPOINTS}/{path.name}", note, anchor=False)
         for index, note in enumerate(self._trust.anchors, 1):
-            self._open(f"anchor {index}", note.encode(), anchor=True)
+            self._open(f"anchor {index}", note, anchor=True)
 
-    def _open(self, where: str, note: bytes, *, anchor: bool) -> None:
+    def _open(self, where: str, note: str, *, anchor: bool) -> None:
         try:
-            checkpoint, opened = open_checkpoint(note.decode(), self._trust.keys)
-        except (NoteError, UnicodeDecodeError) as error:
-            reason = error if isinstance(error, NoteError) else "it is no text"
-            self._findings.add(Kind.UNSIGNED, f"{where}: {reason}")
+            checkpoint, opened = open_checkpoint(note, self._trust.keys)
+        except NoteError as error:
+            self._findings.add(Kind.UNSIGNED, f"{where}: {error}")
             return
         signers = tuple(f"{signature.name}+{signature.key_id.hex()}" for signature in opened.verified)
         self._statements.append(Statement(where, checkpoint, signers, anchor))
@@ -199,7 +198,7 @@ class _Check:
 
 
 @contextmanager
-def mapped(path: Path) -> Iterator[Bytes]:
+def _mapped(path: Path) -> Iterator[Bytes]:
     """A file's bytes without reading them into memory; no bytes where there is no file."""
     if not path.exists() or path.stat().st_size == 0:
         yield b""

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.unit.ledger.independent import agreed
-from tests.unit.ledger.ledgers import Ledger, entry, places, verified
+from tests.unit.ledger.ledgers import SIZE, Ledger, entry, places, verified
 from worker_sync.core.errors import ConfigError
 from worker_sync.ledger.canonical import canonical
 from worker_sync.ledger.export import Damaged, Manifest
 from worker_sync.ledger.findings import Kind
+from worker_sync.ledger.merkle import leaf_hash
 
 
 def files(export: Path) -> Iterator[Path]:
@@ -67,9 +68,11 @@ def test_both_find_flipped_bits(part: Path) -> None:
 
 
 def test_leaf_hashes_beyond_the_range_are_inserted(export: Path) -> None:
-    with (export / "leaves.bin").open("ab") as leaves:
-        leaves.write(bytes(32))
-    assert agreed(export).exit_code == 12
+    extra = canonical(entry(SIZE))
+    for name, data in (("leaves.bin", leaf_hash(extra)), ("entries.jsonl", extra + b"\n")):
+        with (export / name).open("ab") as file:
+            file.write(data)
+        assert set(agreed(export).counts) == {Kind.INSERTED}
 
 
 def test_what_is_no_directory_is_an_error_of_the_caller(tmp_path: Path) -> None:

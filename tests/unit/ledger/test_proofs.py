@@ -213,3 +213,11 @@ def test_what_is_not_in_the_tree_has_no_proof(part: int, size: int) -> None:
 
 def in_hashes(proof: str) -> list[bytes]:
     return [bytes.fromhex(proof[at : at + 64]) for at in range(0, len(proof), 64)]
+
+
+def test_bytes_can_not_wander_between_two_hashes() -> None:
+    left, right = LEAVES[:2]
+    root = naive_root(LEAVES[:2])
+    assert verify_inclusion(0, 2, left, [right], root)
+    assert not verify_inclusion(0, 2, left + right[:1], [right[1:]], root)
+    assert not verify_inclusion(0, 2, left[:-1], [left[-1:] + right], root)

@@ -18,6 +18,7 @@ from tests.unit.ledger.ledgers import (
     grown,
     places,
     relined,
+    verified,
     verifier,
 )
 from worker_sync.ledger.canonical import canonical
@@ -99,6 +100,10 @@ def test_an_anchor_of_a_part_that_was_rewritten_is_forked(tmp_path: Path) -> Non
 
 def test_an_anchor_by_an_unknown_key_is_unsigned(export: Path, ledger: Ledger) -> None:
     assert agreed(export, anchors=[ledger.note(STRANGER)]).exit_code == 15
+
+
+def test_an_anchor_that_is_no_note_is_unsigned(export: Path) -> None:
+    assert verified(export, anchors=["\udcff"]).exit_code == 15
 
 
 def test_an_anchor_of_another_log_is_forked(export: Path, ledger: Ledger) -> None:
