@@ -144,11 +144,9 @@ class Export:
             if tree.size in known:
                 agreed[tree] = known[tree.size] == tree.root
             elif tree.size in proofs:
-                near, rest = first if tree.size < first else end, [*proofs[tree.size]]
+                near, rest = first if tree.size < first else end, [b""] * 64 + proofs[tree.size]
                 (old, low), (new, high) = sorted([(tree.size, tree.root), (near, known[near])])
-                agreed[tree] = False
-                with contextlib.suppress(IndexError):
-                    agreed[tree] = (old == 0 or rebuilt(old, new, low, rest) == (low, high)) and not rest
+                agreed[tree] = (old == 0 or rebuilt(old, new, low, rest) == (low, high)) and len(rest) == 64
         good = max((tree.size for tree in agreed if agreed[tree]), default=-1)
         bad = max((tree.size for tree in agreed if agreed[tree] is False and not tree.anchor), default=-1)
         for tree in (tree for tree in agreed if agreed[tree] is False):
@@ -158,26 +156,28 @@ class Export:
 
     def check_entries(self, first: int, end: int, leaves: list[bytes]) -> None:
         due, there, missing, altered = first, first + len(leaves), set[int](), set[int]()
-        for line in self.read("entries.jsonl", iter, lambda path: path.open("rb")) or ():
-            leaf = sha256(b"\0" + sha256(line.removesuffix(b"\n")).digest()).digest()
-            own, kind = -1, None
-            with contextlib.suppress(ValueError, RecursionError, LookupError, TypeError, AttributeError):
-                own, kind = number(json.loads(line)["number"]), json.loads(line).get("kind")
-            at = due if due < there and leaf == leaves[due - first] else own
-            if not first <= at < there or leaf != leaves[at - first]:
-                self.note("inserted", due >= there and not there <= own < end)
-                altered.update([due] if due < there else [])
-                due += due < there
-            elif at < due and at not in missing | altered:
-                self.note("inserted")
-            else:
-                self.note("moved", at in missing or own != at)
-                self.note("inserted", at in altered)
-                self.note("gap", kind == "gap" and own == at)
-                missing.update(range(due, at))
-                missing.discard(at)
-                altered.discard(at)
-                self.intact, due = self.intact + (own == at), max(due, at + 1)
+        opened = self.read("entries.jsonl", contextlib.closing, lambda path: path.open("rb"))
+        with opened or contextlib.nullcontext(()) as lines:
+            for line in lines:
+                leaf = sha256(b"\0" + sha256(line.removesuffix(b"\n")).digest()).digest()
+                own, kind = -1, None
+                with contextlib.suppress(ValueError, RecursionError, LookupError, TypeError, AttributeError):
+                    own, kind = number(json.loads(line)["number"]), json.loads(line).get("kind")
+                at = due if due < there and leaf == leaves[due - first] else own
+                if not first <= at < there or leaf != leaves[at - first]:
+                    self.note("inserted", due >= there and not there <= own < end)
+                    altered.update([due] if due < there else [])
+                    due += due < there
+                elif at < due and at not in missing | altered:
+                    self.note("inserted")
+                else:
+                    self.note("moved", at in missing or own != at)
+                    self.note("inserted", at in altered)
+                    self.note("gap", kind == "gap" and own == at)
+                    missing.update(range(due, at))
+                    missing.discard(at)
+                    altered.discard(at)
+                    self.intact, due = self.intact + (own == at), max(due, at + 1)
         self.note("missing", missing or due < there)
         self.note("altered", altered)
 

@@ -17,6 +17,7 @@ from worker_sync.ledger.findings import Report
 from worker_sync.ledger.keys import Ed25519Signer
 from worker_sync.ledger.merkle import Frontier, leaf_hash
 from worker_sync.ledger.note import Signer, Verifier
+from worker_sync.ledger.proofs import tree_root
 from worker_sync.ledger.tiles import hashes_from
 from worker_sync.ledger.verify import Trust, verify
 
@@ -116,8 +117,14 @@ def places(report: Report) -> list[tuple[str, int | None, int | None]]:
     return [(finding.kind.value, finding.first, finding.last) for finding in report.findings]
 
 
+def note_at(ledger: Ledger, size: int, *signers: Signer) -> str:
+    """A checkpoint of what `ledger` was at `size`."""
+    tree = checkpoint(ORIGIN, size, tree_root(size, ledger.hash_of), AT)
+    return sign_checkpoint(tree, signers or [OLD])
+
+
 def anchor_of(size: int) -> str:
-    """A checkpoint of the true ledger, whose entry at 11 nobody changed."""
+    """A checkpoint of the true ledger, in which nobody changed anything."""
     ledger = Ledger()
     ledger.append(*(entry(number) for number in range(size)))
     return ledger.note()

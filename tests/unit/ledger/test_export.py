@@ -38,8 +38,9 @@ def test_a_missing_file_is_missing(part: Path) -> None:
 def test_every_flipped_bit_of_every_file_is_found(part: Path) -> None:
     for path in files(part):
         good = path.read_bytes()
-        flips = [(at, bit) for at in range(len(good)) for bit in [at * 5 % 8]]
-        for at, bit in flips:
+        # Some 200 places of each file, another bit at each.
+        for at in range(0, len(good), 1 + len(good) // 200):
+            bit = at * 5 % 8
             path.write_bytes(good[:at] + bytes([good[at] ^ 1 << bit]) + good[at + 1 :])
             report = verified(part, expect=(9, 20))
             assert not report.ok, (path, at, bit)

@@ -54,6 +54,18 @@ def test_a_tail_that_nothing_in_the_export_remembers_is_missing_against_an_ancho
     assert places(report)[-1] == ("missing", 20, SIZE - 1)
 
 
+def test_an_anchor_does_not_make_a_fork_of_what_was_altered(export: Path) -> None:
+    rewritten(export, 11, actor="emma")
+    assert set(agreed(export, anchors=[anchor_of(16), anchor_of(SIZE)]).counts) == {Kind.ALTERED}
+
+
+def test_an_empty_tree_has_one_root(part: Path) -> None:
+    note = sign_checkpoint(checkpoint(ORIGIN, 0, bytes(32)), [OLD])
+    (part / "checkpoints" / "empty.note").write_text(note, encoding="utf-8")
+    (part / "proofs.json").write_bytes((part / "proofs.json").read_bytes().replace(b"{", b'{"0":[],'))
+    assert set(agreed(part, expect=(9, 20)).counts) == {Kind.FORKED}
+
+
 def test_leaf_hashes_beside_a_part_are_altered(part: Path) -> None:
     left = (part / "left.bin").read_bytes()
     (part / "left.bin").write_bytes(bytes(32) + left[32:])
@@ -119,6 +131,13 @@ def test_two_signed_trees_of_one_size_are_forked(export: Path) -> None:
     other = sign_checkpoint(checkpoint(ORIGIN, 7, bytes(32), AT), [OLD])
     (export / "checkpoints" / "other.note").write_text(other, encoding="utf-8")
     assert set(agreed(export).counts) == {Kind.FORKED}
+
+
+def test_two_signed_trees_are_forked_even_where_the_export_is_neither(tmp_path: Path, ledger: Ledger) -> None:
+    roots = [bytes([number]) * 32 for number in range(2)]
+    ledger.export(tmp_path / "export", [sign_checkpoint(checkpoint(ORIGIN, SIZE, root), [OLD]) for root in roots])
+    report = agreed(tmp_path / "export")
+    assert (set(report.counts), report.exit_code) == ({Kind.FORKED, Kind.ALTERED}, 14)
 
 
 def test_an_earlier_signed_tree_that_was_left_behind_is_forked(tmp_path: Path, ledger: Ledger) -> None:
