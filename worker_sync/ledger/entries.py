@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -21,7 +21,7 @@ GAP_KIND: Final = "gap"
 
 class _Head(msgspec.Struct):
     number: str
-    kind: str = ""
+    kind: Any = None
 
 
 class Bytes(Protocol):

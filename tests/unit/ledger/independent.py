@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
@@ -43,8 +42,10 @@ def agreed(export: Path, *signers: Signer, anchors: Sequence[str] = (), expect: 
     """Our report; the independent verifier comes to the same outcome."""
     report = verified(export, *signers, anchors=anchors, expect=expect or (0, None))
     arguments, printed = command_line(export, signers or [OLD], anchors, expect), io.StringIO()
-    with patch.object(sys, "argv", arguments), redirect_stdout(printed), pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(PROGRAM), run_name="__main__")
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(printed):
+        patched.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(PROGRAM), run_name="__main__")
     ours = (report.exit_code, {str(kind) for kind in report.counts}, report.intact)
     assert outcome(ended.value.code, printed.getvalue()) == ours, report
     return report

@@ -131,3 +131,17 @@ def test_progress_is_told_for_leaves_and_entries(export: Path) -> None:
     assert told[-1] == ("entries", SIZE, SIZE)
     assert ("leaves", SIZE, SIZE) in told
     assert PROGRESS_EVERY > SIZE
+
+
+def test_an_entry_of_any_kind_is_an_entry(tmp_path: Path) -> None:
+    ledger = Ledger()
+    ledger.append({"number": "0"}, entry(1, kind=None), entry(2, kind=["gap"]))
+    ledger.export(tmp_path / "export", [ledger.note()])
+    assert agreed(tmp_path / "export").exit_code == 0
+
+
+def test_an_entry_without_a_number_is_moved(tmp_path: Path) -> None:
+    ledger = Ledger()
+    ledger.append({"kind": "change"})
+    ledger.export(tmp_path / "export", [ledger.note()])
+    assert places(agreed(tmp_path / "export")) == [("moved", 0, 0)]
