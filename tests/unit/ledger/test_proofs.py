@@ -18,6 +18,7 @@ from tests.unit.ledger.trees import (
     plain_leaf,
     some_leaves,
 )
+from worker_sync.ledger.merkle import node_hash
 from worker_sync.ledger.proofs import (
     consistency_proof,
     inclusion_proof,
@@ -221,3 +222,11 @@ def test_bytes_can_not_wander_between_two_hashes() -> None:
     assert verify_inclusion(0, 2, left, [right], root)
     assert not verify_inclusion(0, 2, left + right[:1], [right[1:]], root)
     assert not verify_inclusion(0, 2, left[:-1], [left[-1:] + right], root)
+
+
+def test_a_proof_does_not_reach_above_the_root() -> None:
+    """The roots of larger trees, claimed for smaller sizes, with proofs that have one hash more."""
+    assert not verify_inclusion(0, 1, LEAVES[1], [LEAVES[0]], naive_root(LEAVES[:2]))
+    above = [node_hash(OTHER, naive_root(LEAVES[:size])) for size in (3, 4)]
+    proof = consistency_proof(3, 4, STORED.hash_of)
+    assert not verify_consistency(3, 4, above[0], above[1], [*proof, OTHER])

@@ -145,3 +145,10 @@ def test_an_entry_without_a_number_is_moved(tmp_path: Path) -> None:
     ledger.append({"kind": "change"})
     ledger.export(tmp_path / "export", [ledger.note()])
     assert places(agreed(tmp_path / "export")) == [("moved", 0, 0)]
+
+
+@pytest.mark.parametrize("field", [b'"kind":"\xe3', b'"number":"\xe3'])
+def test_a_line_that_is_no_text_is_altered(export: Path, field: bytes) -> None:
+    head = field[:-1]
+    relined(export, lambda lines: [*lines[:5], lines[5].replace(head, field), *lines[6:]])
+    assert places(agreed(export)) == [("altered", 5, 5)]
