@@ -21,6 +21,7 @@ app = Application(
 app.add_defaults(lambda: celery_settings(settings()))
 # By name: only a worker needs them.
 app.steps["worker"].update(("tasks.liveness:Signs", "tasks.handing_back:HandBack"))
+app.steps["consumer"].add("tasks.listening:Listening")
 
 
 @setup_logging.connect

@@ -24,6 +24,8 @@ PUBLISHED_AT: Final = "published_at"
 class Application(Celery):
     """Celery with waits below a second on RabbitMQ, and a refused message as an ordinary broker error."""
 
+    events_cls = "tasks.events:Events"
+
     @cached_property
     def Beat(self) -> Any:
         return self.subclass_with_self("tasks.beat:Beat")  # type: ignore[arg-type]

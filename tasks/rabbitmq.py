@@ -39,6 +39,8 @@ HOLD_MS: Final = 3_600_000
 #: Seconds until a broker that doesn't confirm a message counts as unreachable: one that is out of memory or disk
 #: stops reading instead of refusing.
 CONFIRM_S: Final = 5.0
+#: Seconds that a question to a RabbitMQ may go unanswered, and that it may take nothing off the line.
+ANSWER_S: Final = 10
 
 _RELIABLE: Final = {
     "x-queue-type": "quorum",
@@ -75,10 +77,14 @@ def celery_settings(scheme: str) -> dict[str, Any]:
         "task_queues": queues(),
         "task_default_exchange": TASKS.name,
         "task_default_exchange_type": TASKS.type,
-        # A worker that runs a long task answers no heartbeat. The kernel's keepalive notices a host that vanished.
+        # A worker that runs a long task answers no heartbeat. The kernel's keepalive notices a host that vanished, and
+        # `tasks.listening` a line that died.
         "broker_heartbeat": 0,
+        # An exclusive one stays locked while RabbitMQ has not noticed that the worker's last connection is gone.
+        "control_queue_exclusive": False,
+        "control_queue_durable": True,
         "broker_native_delayed_delivery_queue_type": "quorum",
-        "broker_transport_options": {"confirm_publish": True},
+        "broker_transport_options": {"confirm_publish": True, "read_timeout": ANSWER_S, "write_timeout": ANSWER_S},
     }
     if scheme == "amqps":
         found["broker_use_ssl"] = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
 from tests.faults.harness import System
 from tests.faults.load import Load
 from tests.faults.test_worker_killed import kill_in_the_middle
+from tests.fixtures.fix_proxy import ProxyTo
 from tests.fixtures.rabbitmq_server import RabbitmqServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -48,3 +50,18 @@ def test_a_rabbitmq_that_is_killed_and_comes_back_loses_nothing(system: System, 
             own_rabbitmq.start()
         system.await_progress(50, 90)
     system.assert_same()
+
+
+@pytest.mark.long
+def test_a_line_to_rabbitmq_that_died_in_silence_is_given_up(on_rabbitmq: System, proxy_to: ProxyTo) -> None:
+    door = proxy_to(on_rabbitmq.broker)
+    for_workers = on_rabbitmq.config.with_name("workers.yaml")
+    for_workers.write_text(yaml.safe_dump({**yaml.safe_load(on_rabbitmq.config.read_text()), "broker": door.url}))
+    with Load(on_rabbitmq.source):
+        on_rabbitmq.capture()
+        worker = on_rabbitmq.start("worker", "--queues", "sync", config=for_workers)
+        on_rabbitmq.await_progress(50, 90)
+        door.forget()
+        on_rabbitmq.await_progress(50, 90)
+    on_rabbitmq.assert_same()
+    assert worker.process.poll() is None
