@@ -56,8 +56,14 @@ class QueueDepths(ABC):
     """Asks the broker over one connection; a broken one is opened again at the next call."""
 
     def __init__(self, url: Url, queues: Sequence[str]) -> None:
-        verify = transport(url.scheme).get("broker_use_ssl", False)
-        self._connection = Connection(url.reveal(), connect_timeout=CONNECT_S, ssl=verify)
+        options = transport(url.scheme)
+        self._connection = Connection(
+            url.reveal(),
+            connect_timeout=CONNECT_S,
+            # They bound the wait for an answer.
+            transport_options=options["broker_transport_options"],
+            ssl=options.get("broker_use_ssl", False),
+        )
         self._queues = queues
         refused: tuple[type[BaseException], ...] = self._connection.channel_errors
         lost: tuple[type[BaseException], ...] = self._connection.connection_errors
