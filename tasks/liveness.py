@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds of silence beyond a task's time limit that are no sign of death.
 MARGIN_S: Final = 30.0
+#: The longest pause between two attempts to reach the broker, in seconds: how late a worker may notice its return.
+RECONNECT_S: Final = 5
 #: For tasks that are not in the table of queues.
 LIMIT_S: Final = 900
 
@@ -85,7 +87,9 @@ class Consumer(CeleryConsumer):
             say(ready=False)
             maybe_shutdown()
 
-        connected = conn.ensure_connection(missed, None, callback=waiting)
+        connected = conn.ensure_connection(
+            missed, interval_start=1, interval_step=1, interval_max=RECONNECT_S, callback=waiting
+        )
         self.first_connection_attempt = False
         self.broker_connection_retry_attempt = 0
         return connected
