@@ -120,7 +120,8 @@ BAD = {
     ),
     "what comes later": (
         GOOD
-        + "    mode: two-way\n    conflicts: {strategy: manual}\naudit: {shop: {tables: [x], personal_data: {x: {}}}}\n",
+        + "    mode: two-way\n    conflicts: {strategy: manual}\n"
+        + "audit: {shop: {tables: [x], personal_data: {x: {}}}}\n",
         [
             "audit.shop.personal_data: not available yet in this version; remove it, or exclude the columns",
             "pipelines.shop-to-reporting.conflicts: not available yet in this version; remove it",
