@@ -15,16 +15,16 @@ from worker_sync.ledger.merkle import Frontier, leaf_hash
 Entry = dict[str, Any]
 #: What two changes can't both have done to a row of these tables: every change gives a row another version.
 _NUMBERED = ("items", "accounts", "steps")
+_LEAVES = "SELECT number, leaf, entry FROM worker_sync_ledger.entries ORDER BY number"
+_HEAD = "SELECT size, roots FROM worker_sync_ledger.head"
 
 
 def assert_one_tree(control: str) -> int:
     """Every number from 0 on stands once, in one tree whose head is the ledger's; returns its size."""
     frontier = Frontier()
     with psycopg.connect(control) as connection:
-        rows = connection.execute(
-            "SELECT number, leaf, entry FROM worker_sync_ledger.entries ORDER BY number"
-        ).fetchall()
-        head = connection.execute("SELECT size, roots FROM worker_sync_ledger.head").fetchone()
+        rows = connection.execute(_LEAVES).fetchall()
+        head = connection.execute(_HEAD).fetchone()
     assert [row[0] for row in rows] == list(range(len(rows)))
     assert all(leaf_hash(entry.encode()) == leaf for _, leaf, entry in rows)
     assert all(json.loads(entry)["number"] == str(number) for number, _, entry in rows)
@@ -68,10 +68,7 @@ def _assert_steps(source: str, entries: Sequence[Entry], books: SqlBooks) -> Non
 def _assert_last(source: str, table: str, entries: Sequence[Entry], books: SqlBooks) -> None:
     """What the entries of every row come to in the end is what the row is now."""
     names = COLUMNS[table]
-    now = {
-        str(row[0]): {n: None if v is None else str(v) for n, v in zip(names, row, strict=True)}
-        for row in books.rows(table)
-    }
+    now = {str(row[0]): dict(zip(names, map(_text, row), strict=True)) for row in books.rows(table)}
     for key, row in _replayed(names[0], entries).items():
         there = now.get(key)
         if row is None or there is None:
@@ -79,6 +76,10 @@ def _assert_last(source: str, table: str, entries: Sequence[Entry], books: SqlBo
         else:
             # Of a row that was there before, columns that were never sent are not known.
             assert row == {name: there[name] for name in row}, f"{table} {key} of {source}: the ledger, and the source"
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _replayed(key: str, entries: Sequence[Entry]) -> dict[str, dict[str, str | None] | None]:

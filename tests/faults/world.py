@@ -102,6 +102,8 @@ class World(System):
             assert witness.looked, f"nobody looked at {witness.name}"
             assert witness.found[:5] == []
         for name in self._audited:
+            done = self.cli_wait(f"audit.{name}", seconds)
+            assert done.code == 0, done.text
             assert_recorded(self.control, name, self.origins[name])
         assert_one_tree(self.control)
 
