@@ -55,7 +55,12 @@ def finished(entry: Prepared, number: int = 7) -> dict[str, Any]:
 def batch(table: TableSchema, *changes: Change, context: str = "", **more: Any) -> Batch:
     info = TransactionInfo("00000000000000ff", TIME_US, "9001")
     sections = [Section(info, len(changes), context)]
-    fields: dict[str, Any] = {"sections": sections, "tables": {1: table}, "changes": list(changes), "upto": Position(info.commit)}
+    fields: dict[str, Any] = {
+        "sections": sections,
+        "tables": {1: table},
+        "changes": list(changes),
+        "upto": Position(info.commit),
+    }
     fields |= {"after": BEGINNING, "captured_at": TIME_US + 1, "host": "db-1"}
     return Batch("shop", "audit.shop", 0, 1, **(fields | more))
 
@@ -277,6 +282,11 @@ def test_where_recording_begins_and_where_it_has_a_gap() -> None:
 def test_an_entry_says_up_to_where_its_trail_is_recorded() -> None:
     change = Change(3, Op.INSERT, 1, None, None, (1, "new", None))
     assert last_position(only(batch(orders(), change))) == "00000000000000ff/3/0"
+
+
+def test_a_change_that_names_no_row_stops_the_trail() -> None:
+    with pytest.raises(Halt, match="neither key nor row"):
+        prepare(batch(orders(), Change(1, Op.DELETE, 1, None, None, None)))
 
 
 @pytest.mark.parametrize("row", [(object(), None, None), ("\ud800", None, None), (1, 2), (1, 2, 3, 4)])
