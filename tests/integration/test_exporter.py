@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import urllib.error
 import urllib.request
@@ -14,7 +15,9 @@ import pytest
 from kombu import Connection, Queue
 from prometheus_client.parser import text_string_to_metric_families
 
-from worker_sync.core.errors import Halt, State
+from tasks.redis import SOCKET_TIMEOUT_S
+from tests.fixtures.fix_proxy import ProxyTo
+from worker_sync.core.errors import Halt, State, Unreachable
 from worker_sync.core.metrics import BY_NAME
 from worker_sync.core.position import Position
 from worker_sync.core.secrets import Url
@@ -23,6 +26,9 @@ from worker_sync.exporter import Collector, MetricsServer
 from worker_sync.exporter.queues import queues_of
 from worker_sync.store import ControlStore
 from worker_sync.store.dead_letters import Letter, LetterKind
+
+#: Twice what a broker has for an answer.
+GIVEN_UP_S = 2 * SOCKET_TIMEOUT_S
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -153,6 +159,23 @@ def test_a_broker_that_is_away_costs_its_metrics_only(settings: Settings, store:
     assert ("sync_lag_ms", LANE) in found
     assert found["scrape_errors_total", (("subject", "broker"),)] == 1
     assert "queue_depth" not in {name for name, _ in found}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("broker", ["redis_url", "rabbitmq_url"])
+def test_a_broker_whose_line_died_in_silence_is_asked_over_another_one_in_time(
+    broker: str, request: pytest.FixtureRequest, proxy_to: ProxyTo
+) -> None:
+    door = proxy_to(request.getfixturevalue(broker))
+    depths = queues_of(Url(door.url), ["sync"])
+    depths()
+    door.forget()
+    asked = time.monotonic()
+    with contextlib.suppress(Unreachable):
+        depths()
+    assert time.monotonic() - asked < GIVEN_UP_S
+    depths()
+    depths.close()
 
 
 def test_every_metric_is_in_the_table_of_names(settings: Settings, store: ControlStore, redis_url: str) -> None:
