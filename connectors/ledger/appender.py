@@ -23,12 +23,12 @@ from worker_sync.ledger.prepared import Prepared, moment
 
 #: Seconds that an appender may leave the server waiting for its next statement.
 IDLE_S: Final = 5
-#: Seconds that a statement may take once the lock is there, and more for each megabyte of entries. It is what ends the
-#: wait for an appender that stopped while it sent rows.
+#: Seconds that a statement may take under the lock, and more for each megabyte of entries. It is what ends the wait for
+#: an appender that stopped while it sent rows.
 STATEMENT_S: Final = 20
 _STATEMENT_S_PER_MB: Final = 1
-#: Seconds that it waits for others that append.
-LOCK_S: Final = 30
+#: Seconds that it waits for others that append, before the batch is tried again; less than a statement may take.
+LOCK_S: Final = 15
 #: PostgreSQL holds 1 GB in a value and in a message; an entry has to be read back in one as well.
 MAX_ENTRY_BYTES: Final = 1 << 29
 #: Entries that are hashed while the server is busy with those before.
@@ -41,7 +41,7 @@ SETTINGS: Final = {
     "synchronous_commit": "on",
 }
 
-LOCK: Final = """
+_LOCK: Final = """
 SELECT size, roots, (extract(epoch FROM greatest(clock_timestamp(), recorded_at)) * 1000000)::bigint
 FROM worker_sync_ledger.head FOR UPDATE
 """
@@ -68,12 +68,6 @@ class Head:
     recorded_at: int
 
 
-def statement_timeout(entries: Iterable[Prepared]) -> str:
-    """The statement that bounds how long an appender of these entries can hold the lock; to be run under it."""
-    megabytes = sum(entry.size for entry in entries) >> 20
-    return f"SET LOCAL statement_timeout = '{STATEMENT_S + megabytes * _STATEMENT_S_PER_MB}s'"
-
-
 def check_sizes(entries: Iterable[Prepared]) -> None:
     """Raise Halt for an entry that is larger than the database can hold."""
     for entry in entries:
@@ -97,9 +91,16 @@ class Appender:
         """The last transaction was undone, and the partitions that it made with it."""
         self._month = ""
 
+    def lock(self, connection: Connection[Any], entries: Iterable[Prepared]) -> Head:
+        """Wait for the head and lock it; bounds how long these entries can hold it. Raises psycopg.Error, and Halt
+        where the head is damaged."""
+        seconds = STATEMENT_S + (sum(entry.size for entry in entries) >> 20) * _STATEMENT_S_PER_MB
+        connection.execute(f"SET LOCAL statement_timeout = '{seconds}s'")
+        return _read(connection.execute(_LOCK, prepare=True).fetchone())
+
     def write(self, connection: Connection[Any], entries: Sequence[Prepared], head: Head) -> list[Subtree]:
-        """Number the entries and write them; `head` grows by them. Returns what `advance` is to write beside it. Not in
-        a pipeline. Raises psycopg.Error."""
+        """Number the entries and write them; `head` grows by them. Returns what `advance` is to write beside it. Raises
+        psycopg.Error."""
         self._make_room(connection, head)
         return head.frontier.append(self._copy(connection, entries, head))
 
@@ -131,8 +132,8 @@ class Appender:
         return leaves
 
 
-def read_head(row: tuple[Any, ...] | None) -> Head:
-    """What LOCK answered. Raises Halt for a head that is not there or is no frontier."""
+def _read(row: tuple[Any, ...] | None) -> Head:
+    """What _LOCK answered. Raises Halt for a head that is not there or is no frontier."""
     if row is None:
         raise Halt(State.PREFLIGHT_FAILED, "the ledger has lost its head", "worker-sync audit verify")
     size, roots, recorded_at = row
