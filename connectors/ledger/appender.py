@@ -2,7 +2,8 @@
 
 Whoever has locked the row of `head` appends; all others wait for the commit. What takes time is done before: the bytes
 of the entries are there but for two fields. A process that stops while it has the lock (suspended, swapped out) loses
-its connection, and its transaction with it, after the seconds below: the others go on, and it finds nothing done.
+its connection, and its transaction with it, so that the others go on and it finds nothing done. The server ends it
+between two statements, but it never ends the wait for the rows of a COPY; there whoever has waited in vain does.
 
 The time of recording is the server's, the same for all entries of a call, and never before that of the entry in front:
 so a partition, which is a range of times, is a range of numbers too.
@@ -23,12 +24,9 @@ from worker_sync.ledger.prepared import Prepared, moment
 
 #: Seconds that an appender may leave the server waiting for its next statement.
 IDLE_S: Final = 5
-#: Seconds that a statement may take under the lock, and more for each megabyte of entries. It is what ends the wait for
-#: an appender that stopped while it sent rows.
-STATEMENT_S: Final = 20
-_STATEMENT_S_PER_MB: Final = 1
-#: Seconds that it waits for others that append, before the batch is tried again; less than a statement may take.
-LOCK_S: Final = 15
+#: Seconds that it waits for others that append, before the batch is tried again; and those after which a COPY whose
+#: sender sends nothing is ended.
+LOCK_S: Final = 10
 #: PostgreSQL holds 1 GB in a value and in a message; an entry has to be read back in one as well.
 MAX_ENTRY_BYTES: Final = 1 << 29
 #: Entries that are hashed while the server is busy with those before.
@@ -57,6 +55,14 @@ SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[])
 _ENSURE_PARTITIONS: Final = """
 SELECT worker_sync_ledger.ensure_partitions(timestamptz 'epoch' + $1::bigint * interval '1 microsecond')
 """
+# Whoever sends rows has this lock. Of other roles' sessions that is all that a role without special rights sees.
+_END_STANDSTILL: Final = """
+SELECT pg_terminate_backend(a.pid)
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid AND a.datname = current_database()
+WHERE l.relation = 'worker_sync_ledger.entries'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+  AND a.state = 'active' AND a.wait_event = 'ClientRead'
+  AND a.query_start < clock_timestamp() - $1::int * interval '1 second'
+"""
 _COPY: Final = f"COPY worker_sync_ledger.entries ({', '.join(COLUMNS)}) FROM STDIN (FORMAT binary)"
 
 
@@ -66,6 +72,11 @@ class Head:
 
     frontier: Frontier
     recorded_at: int
+
+
+def end_standstill(connection: Connection[Any]) -> None:
+    """End an appender that has sent rows for longer than LOCK_S, and sends none now. Raises psycopg.Error."""
+    connection.execute(_END_STANDSTILL, [str(LOCK_S)])
 
 
 def check_sizes(entries: Iterable[Prepared]) -> None:
@@ -91,11 +102,8 @@ class Appender:
         """The last transaction was undone, and the partitions that it made with it."""
         self._month = ""
 
-    def lock(self, connection: Connection[Any], entries: Iterable[Prepared]) -> Head:
-        """Wait for the head and lock it; bounds how long these entries can hold it. Raises psycopg.Error, and Halt
-        where the head is damaged."""
-        seconds = STATEMENT_S + (sum(entry.size for entry in entries) >> 20) * _STATEMENT_S_PER_MB
-        connection.execute(f"SET LOCAL statement_timeout = '{seconds}s'")
+    def lock(self, connection: Connection[Any]) -> Head:
+        """Wait for the head and lock it. Raises psycopg.Error, and Halt where the head is damaged."""
         return _read(connection.execute(_LOCK, prepare=True).fetchone())
 
     def write(self, connection: Connection[Any], entries: Sequence[Prepared], head: Head) -> list[Subtree]:

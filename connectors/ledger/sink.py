@@ -12,10 +12,10 @@ from psycopg import Connection
 
 from connectors.base import Finding, Mark, Outcome, Sink, TableReader
 from connectors.ledger import checks, schema, trails
-from connectors.ledger.appender import Appender, check_sizes
+from connectors.ledger.appender import Appender, check_sizes, end_standstill
 from connectors.ledger.session import Session
 from connectors.postgres import catalog, watermarks
-from connectors.postgres.errors import translate
+from connectors.postgres.errors import translate, translated
 from connectors.postgres.sink import IDENTITY
 from worker_sync.core.apply import Verdict, changes_beyond, decide
 from worker_sync.core.change import Batch
@@ -90,8 +90,6 @@ class LedgerSink(Sink):
             is_new = shard not in watermarks.marks(connection, pipeline)
             mark = watermarks.fence(connection, pipeline, shard, epoch, identity, start)
             if is_new:
-                # Nobody waits for this trail but itself: to look for its end may take longer than to append.
-                connection.execute("SET LOCAL statement_timeout = 0")
                 entry = trails.opening(connection, trails.source_of(pipeline), identity, start)
                 self._append(connection, [entry])
             return mark
@@ -133,6 +131,9 @@ class LedgerSink(Sink):
             yield self._session.connection()
         except psycopg.Error as error:
             self.close()
+            if isinstance(error, psycopg.errors.LockNotAvailable):
+                with translated(self._name):
+                    end_standstill(self._session.connection())
             raise _translated(error, self._name) from error
         except BaseException:
             self.close()
@@ -161,7 +162,7 @@ class LedgerSink(Sink):
         return _verdict(connection.execute(watermarks.LOCK, key, prepare=True).fetchone(), batch)
 
     def _append(self, connection: Connection[Any], entries: list[Prepared]) -> None:
-        head = self._appender.lock(connection, entries)
+        head = self._appender.lock(connection)
         subtrees = self._appender.write(connection, entries, head)
         self._appender.advance(connection, head, subtrees)
 
