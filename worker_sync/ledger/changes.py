@@ -16,7 +16,7 @@ from worker_sync.core.change import Batch, Change, Op, TransactionInfo
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableSchema
 from worker_sync.core.values import UNCHANGED, Key, Row
-from worker_sync.ledger.canonical import MISSING, Json, canonical, utf16, value
+from worker_sync.ledger.canonical import MISSING, Json, utf16, value
 from worker_sync.ledger.context import NO_CONTEXT, Context, read_context
 from worker_sync.ledger.indexed import Indexed, searchable, shortened
 from worker_sync.ledger.prepared import Prepared, moment_or_none, split
@@ -89,7 +89,7 @@ class _Said(NamedTuple):
 
 
 def _said(id_prefix: str, info: TransactionInfo, context: Context) -> _Said:
-    transaction = msgspec.Raw(canonical({"position": info.commit, "id": info.xid or None}))
+    transaction = msgspec.Raw(_encode({"id": info.xid or None, "position": info.commit}))
     committed_at = moment_or_none(info.committed_at)
     searched = searchable(info.xid or info.commit), committed_at, searchable(context.actor)
     return _Said(id_prefix, transaction, committed_at, context, searched)
