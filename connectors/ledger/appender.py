@@ -55,12 +55,13 @@ SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[])
 _ENSURE_PARTITIONS: Final = """
 SELECT worker_sync_ledger.ensure_partitions(timestamptz 'epoch' + $1::bigint * interval '1 microsecond')
 """
-# Whoever sends rows has this lock. Of other roles' sessions that is all that a role without special rights sees.
+# Whoever sends rows has this lock. A role can end its own sessions only; that others wait for their clients it may not
+# even see.
 _END_STANDSTILL: Final = """
 SELECT pg_terminate_backend(a.pid)
 FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid AND a.datname = current_database()
 WHERE l.relation = 'worker_sync_ledger.entries'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
-  AND a.state = 'active' AND a.wait_event = 'ClientRead'
+  AND a.state = 'active' AND a.wait_event = 'ClientRead' AND pg_has_role(a.usesysid, 'USAGE')
   AND a.query_start < clock_timestamp() - $1::int * interval '1 second'
 """
 _COPY: Final = f"COPY worker_sync_ledger.entries ({', '.join(COLUMNS)}) FROM STDIN (FORMAT binary)"
