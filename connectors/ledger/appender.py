@@ -2,7 +2,8 @@
 
 Whoever has locked the row of `head` appends; all others wait for the commit. What takes time is done before: the bytes
 of the entries are there but for two fields. A process that stops while it has the lock (suspended, swapped out) loses
-its connection, and its transaction with it, after the seconds below: the others go on, and it finds nothing done.
+its connection, and its transaction with it, so that the others go on and it finds nothing done. The server ends it
+between two statements, but it never ends the wait for the rows of a COPY; there whoever has waited in vain does.
 
 The time of recording is the server's, the same for all entries of a call, and never before that of the entry in front:
 so a partition, which is a range of times, is a range of numbers too.
@@ -23,12 +24,9 @@ from worker_sync.ledger.prepared import Prepared, moment
 
 #: Seconds that an appender may leave the server waiting for its next statement.
 IDLE_S: Final = 5
-#: Seconds that a statement may take once the lock is there, and more for each megabyte of entries. It is what ends the
-#: wait for an appender that stopped while it sent rows.
-STATEMENT_S: Final = 20
-_STATEMENT_S_PER_MB: Final = 1
-#: Seconds that it waits for others that append.
-LOCK_S: Final = 30
+#: Seconds that it waits for others that append, before the batch is tried again; and those after which a COPY whose
+#: sender sends nothing is ended.
+LOCK_S: Final = 10
 #: PostgreSQL holds 1 GB in a value and in a message; an entry has to be read back in one as well.
 MAX_ENTRY_BYTES: Final = 1 << 29
 #: Entries that are hashed while the server is busy with those before.
@@ -41,7 +39,7 @@ SETTINGS: Final = {
     "synchronous_commit": "on",
 }
 
-LOCK: Final = """
+_LOCK: Final = """
 SELECT size, roots, (extract(epoch FROM greatest(clock_timestamp(), recorded_at)) * 1000000)::bigint
 FROM worker_sync_ledger.head FOR UPDATE
 """
@@ -57,6 +55,15 @@ SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bytea[])
 _ENSURE_PARTITIONS: Final = """
 SELECT worker_sync_ledger.ensure_partitions(timestamptz 'epoch' + $1::bigint * interval '1 microsecond')
 """
+# Whoever sends rows has this lock. A role can end its own sessions only; that others wait for their clients it may not
+# even see.
+_END_STANDSTILL: Final = """
+SELECT pg_terminate_backend(a.pid)
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid AND a.datname = current_database()
+WHERE l.relation = 'worker_sync_ledger.entries'::regclass AND l.mode = 'RowExclusiveLock' AND l.granted
+  AND a.state = 'active' AND a.wait_event = 'ClientRead' AND pg_has_role(a.usesysid, 'USAGE')
+  AND a.query_start < clock_timestamp() - $1::int * interval '1 second'
+"""
 _COPY: Final = f"COPY worker_sync_ledger.entries ({', '.join(COLUMNS)}) FROM STDIN (FORMAT binary)"
 
 
@@ -68,10 +75,9 @@ class Head:
     recorded_at: int
 
 
-def statement_timeout(entries: Iterable[Prepared]) -> str:
-    """The statement that bounds how long an appender of these entries can hold the lock; to be run under it."""
-    megabytes = sum(entry.size for entry in entries) >> 20
-    return f"SET LOCAL statement_timeout = '{STATEMENT_S + megabytes * _STATEMENT_S_PER_MB}s'"
+def end_standstill(connection: Connection[Any]) -> None:
+    """End an appender that has sent rows for longer than LOCK_S, and sends none now. Raises psycopg.Error."""
+    connection.execute(_END_STANDSTILL, [str(LOCK_S)])
 
 
 def check_sizes(entries: Iterable[Prepared]) -> None:
@@ -97,9 +103,13 @@ class Appender:
         """The last transaction was undone, and the partitions that it made with it."""
         self._month = ""
 
+    def lock(self, connection: Connection[Any]) -> Head:
+        """Wait for the head and lock it. Raises psycopg.Error, and Halt where the head is damaged."""
+        return _read(connection.execute(_LOCK, prepare=True).fetchone())
+
     def write(self, connection: Connection[Any], entries: Sequence[Prepared], head: Head) -> list[Subtree]:
-        """Number the entries and write them; `head` grows by them. Returns what `advance` is to write beside it. Not in
-        a pipeline. Raises psycopg.Error."""
+        """Number the entries and write them; `head` grows by them. Returns what `advance` is to write beside it. Raises
+        psycopg.Error."""
         self._make_room(connection, head)
         return head.frontier.append(self._copy(connection, entries, head))
 
@@ -131,8 +141,8 @@ class Appender:
         return leaves
 
 
-def read_head(row: tuple[Any, ...] | None) -> Head:
-    """What LOCK answered. Raises Halt for a head that is not there or is no frontier."""
+def _read(row: tuple[Any, ...] | None) -> Head:
+    """What _LOCK answered. Raises Halt for a head that is not there or is no frontier."""
     if row is None:
         raise Halt(State.PREFLIGHT_FAILED, "the ledger has lost its head", "worker-sync audit verify")
     size, roots, recorded_at = row

@@ -12,10 +12,10 @@ from psycopg import Connection
 
 from connectors.base import Finding, Mark, Outcome, Sink, TableReader
 from connectors.ledger import checks, schema, trails
-from connectors.ledger.appender import LOCK, Appender, Head, check_sizes, read_head, statement_timeout
+from connectors.ledger.appender import Appender, check_sizes, end_standstill
 from connectors.ledger.session import Session
 from connectors.postgres import catalog, watermarks
-from connectors.postgres.errors import translate
+from connectors.postgres.errors import translate, translated
 from connectors.postgres.sink import IDENTITY
 from worker_sync.core.apply import Verdict, changes_beyond, decide
 from worker_sync.core.change import Batch
@@ -91,8 +91,7 @@ class LedgerSink(Sink):
             mark = watermarks.fence(connection, pipeline, shard, epoch, identity, start)
             if is_new:
                 entry = trails.opening(connection, trails.source_of(pipeline), identity, start)
-                head = read_head(connection.execute(LOCK).fetchone())
-                self._appender.advance(connection, head, self._appender.write(connection, [entry], head))
+                self._append(connection, [entry])
             return mark
 
     def marks(self, pipeline: str) -> dict[int, Mark]:
@@ -132,42 +131,40 @@ class LedgerSink(Sink):
             yield self._session.connection()
         except psycopg.Error as error:
             self.close()
+            if isinstance(error, psycopg.errors.LockNotAvailable):
+                with translated(self._name):
+                    end_standstill(self._session.connection())
             raise _translated(error, self._name) from error
         except BaseException:
             self.close()
             raise
 
     def _record(self, connection: Connection[Any], batch: Batch, entries: list[Prepared]) -> str:
-        verdict, watermark, head = self._lock(connection, batch, entries)
-        if verdict is not Verdict.APPLY:
-            connection.execute("COMMIT", prepare=True)
-            return _OUTCOMES[verdict]
-        changes = changes_beyond(batch, watermark)
-        if batch.alteration is None:
-            # One entry a change, in order: what is beyond the watermark stands last.
-            entries = entries[len(entries) - len(changes) :]
-        subtrees = [] if head is None else self._appender.write(connection, entries, head)
-        with connection.pipeline():
-            if head is not None:
-                self._appender.advance(connection, head, subtrees)
+        """One transaction, statement by statement: the server watches over the time between two statements, but not
+        over that between two of a pipeline."""
+        connection.execute("BEGIN", prepare=True)
+        verdict, watermark = self._stand(connection, batch)
+        if verdict is Verdict.APPLY:
+            changes = changes_beyond(batch, watermark)
+            if batch.alteration is None:
+                # One entry a change, in order: what is beyond the watermark stands last.
+                entries = entries[len(entries) - len(changes) :]
+            if entries:
+                self._append(connection, entries)
             sql, values = watermarks.advance(batch, len(changes))
             connection.execute(sql, values, prepare=True)
-            connection.execute("COMMIT", prepare=True)
-        return Outcome.APPLIED
+        connection.execute("COMMIT", prepare=True)
+        return _OUTCOMES.get(verdict, Outcome.APPLIED)
 
-    def _lock(
-        self, connection: Connection[Any], batch: Batch, entries: list[Prepared]
-    ) -> tuple[Verdict, Position, Head | None]:
-        """Begin, lock the shard's watermark and, for entries, then the ledger's head; decide."""
-        head = None
-        with connection.pipeline():
-            connection.execute("BEGIN", prepare=True)
-            standing = connection.execute(watermarks.LOCK, [batch.pipeline, str(batch.shard)], prepare=True)
-            if entries:
-                head = connection.execute(LOCK, prepare=True)
-                connection.execute(statement_timeout(entries))
-        verdict, watermark = _verdict(standing.fetchone(), batch)
-        return verdict, watermark, None if head is None else read_head(head.fetchone())
+    def _stand(self, connection: Connection[Any], batch: Batch) -> tuple[Verdict, Position]:
+        """Lock the shard's watermark and decide."""
+        key = [batch.pipeline, str(batch.shard)]
+        return _verdict(connection.execute(watermarks.LOCK, key, prepare=True).fetchone(), batch)
+
+    def _append(self, connection: Connection[Any], entries: list[Prepared]) -> None:
+        head = self._appender.lock(connection)
+        subtrees = self._appender.write(connection, entries, head)
+        self._appender.advance(connection, head, subtrees)
 
 
 def _glance(connection: Connection[Any], batch: Batch) -> Verdict:

@@ -48,10 +48,9 @@ class Trap:
             return self._calls == self._point.call
 
     def _strike(self, args: Sequence[Any]) -> None:
-        for connection in args:
-            queued = getattr(connection, "_pipeline", None)
-            if isinstance(queued, psycopg.Pipeline):
-                queued.sync()  # what psycopg has only queued has not happened yet
+        queued = getattr(args[0], "_pipeline", None) if args else None
+        if isinstance(queued, psycopg.Pipeline):
+            queued.sync()  # what psycopg has only queued has not happened yet
         self._mark.write_text(self._point.name)
         os.kill(os.getpid(), self._blow)
 

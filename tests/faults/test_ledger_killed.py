@@ -95,7 +95,15 @@ def test_recorders_killed_between_any_two_steps_lose_and_double_nothing(ledger: 
     ledger.check(trails | bystander)
 
 
-@pytest.mark.parametrize("name", ["ledger: head locked, nothing written", "ledger: entries sent in part"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ledger: head locked, nothing written",
+        "ledger: entries sent in part",
+        "ledger: head moved, watermark not",
+        "ledger: watermark moved, not committed",
+    ],
+)
 def test_a_recorder_that_stands_still_with_the_lock_holds_the_others_for_seconds(ledger: Ledger, name: str) -> None:
     stopped = ledger.struck(name, "audit.stopped", 4, 300, signal.SIGSTOP)
     assert finished(ledger.start("audit.other", 3, 10))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 import msgspec
@@ -15,7 +16,7 @@ from worker_sync.core.change import Batch, Change, Op, TransactionInfo
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableSchema
 from worker_sync.core.values import UNCHANGED, Key, Row
-from worker_sync.ledger.canonical import MISSING, Json, canonical, utf16, value
+from worker_sync.ledger.canonical import MISSING, Json, utf16, value
 from worker_sync.ledger.context import NO_CONTEXT, Context, read_context
 from worker_sync.ledger.indexed import Indexed, searchable, shortened
 from worker_sync.ledger.prepared import Prepared, moment_or_none, split
@@ -41,12 +42,14 @@ class _Fields:
     def __init__(self, names: Sequence[str]) -> None:
         self._places = sorted(range(len(names)), key=lambda place: utf16(names[place]))
         self.names = [names[place] for place in self._places]
+        # Of one place it would take the value alone, of none nothing.
+        self._pick = itemgetter(*self._places) if len(names) > 1 else tuple
 
     def of(self, row: Row | Key) -> dict[str, Json]:
         """The values of a row, or a key, by column. Raises ValueError for one of another length."""
         if len(row) != len(self._places):
             raise ValueError(f"{len(row)} values for {len(self._places)} columns")
-        values = [row[place] for place in self._places]
+        values = self._pick(row)
         if not _LEAVES.issuperset(map(type, values)):
             values = [v if (kind := type(v)) in _LEAVES else str(v) if kind is int else value(v) for v in values]
         return dict(zip(self.names, values, strict=True))
@@ -70,7 +73,7 @@ class _Table:
             raise ValueError("a change of a table with a key has neither key nor row")
         row = before if after is None else after
         key = {name: row[name] for name in self._key.names}
-        if change.before is not None and _UNCHANGED in key.values():
+        if before is not None and change.before is not None and _UNCHANGED in key.values():
             key = {name: before[name] if part == _UNCHANGED else part for name, part in key.items()}
         return key
 
@@ -86,7 +89,7 @@ class _Said(NamedTuple):
 
 
 def _said(id_prefix: str, info: TransactionInfo, context: Context) -> _Said:
-    transaction = msgspec.Raw(canonical({"position": info.commit, "id": info.xid or None}))
+    transaction = msgspec.Raw(_encode({"id": info.xid or None, "position": info.commit}))
     committed_at = moment_or_none(info.committed_at)
     searched = searchable(info.xid or info.commit), committed_at, searchable(context.actor)
     return _Said(id_prefix, transaction, committed_at, context, searched)

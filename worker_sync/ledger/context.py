@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ class Context(NamedTuple):
 NO_CONTEXT = Context(msgspec.Raw(b"null"), None)
 
 
+@lru_cache(maxsize=64)
 def read_context(text: str) -> Context:
     """The context of a section. A JSON object's numbers become texts as they are written; anything else, and an object
     that has no canonical bytes (half of a surrogate pair, too much nesting), is kept as the text that it is."""
