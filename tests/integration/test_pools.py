@@ -23,9 +23,9 @@ GRACE_S = 1.5
 SPARE_S = 12.0
 MEGABYTE = 1024 * 1024
 #: Messages, each tried three times.
-AGAIN = 30
-#: What the forms of one message take while it is worked on, and what a worker's first task opens, are 20 MB.
-MOST_KEPT = 40 * MEGABYTE
+AGAIN = 20
+#: What the forms of one message take while it is worked on, and what a worker's first task opens, are 17 MB.
+MOST_KEPT = 30 * MEGABYTE
 
 
 @pytest.fixture
