@@ -248,9 +248,11 @@ class DisposedTask(AnyTask):
 
 
 @task_postrun.connect
-def forget_frames(retval: Any = None, **_: Any) -> None:
-    """Of an error only its text is needed by now. Celery's tracer refers to it, and its traceback to the frames of the
-    tracer and of all that called it, with the message in every form on its way. Only the collector would free that
-    circle, and it counts objects, not bytes: hundreds of batches that were early are few to it."""
+def forget(retval: Any = None, **_: Any) -> None:
+    """Break the circles of an error that Celery has dealt with. Its traceback holds the tracer's frame, which holds
+    the error, and those of all callers, with the message in every form on its way; a retry is an argument of its own.
+    Only the collector would free them, and it counts objects, not bytes: hundreds of early batches are few to it."""
     if isinstance(retval, BaseException):
         retval.__traceback__ = retval.__context__ = retval.__cause__ = None
+    if isinstance(retval, Retry):
+        retval.args = (str(retval),)

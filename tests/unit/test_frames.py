@@ -41,7 +41,8 @@ def test_a_task_that_comes_again_leaves_nothing_to_the_collector(error: type[Exc
         raise error("not now")
 
     trace = build_tracer(fails.name, fails, app=app)
-    done = trace("one", (), {}, {"id": "one", "delivery_info": {}, "called_directly": False})
+    done = trace("one", [], {}, {"id": "one", "delivery_info": {}, "called_directly": False})
+    assert done.info is not None
     assert done.info.state == state
     del done
     assert [batch() for batch in batches] == [None]
