@@ -47,6 +47,7 @@ class LedgerSink(Sink):
     """
 
     engine: ClassVar[str] = "ledger"
+    keeps_namespaces: ClassVar[bool] = True
 
     def __init__(self, name: str, url: str) -> None:
         self._name = name

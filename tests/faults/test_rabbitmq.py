@@ -76,7 +76,7 @@ def test_a_rabbitmq_that_takes_no_messages_keeps_no_worker_from_those_that_it_ha
 
 
 def _waiting(server: RabbitmqServer) -> int:
-    counted = server.ctl("list_queues", "--quiet", "name", "messages")
+    counted = server.ctl("list_queues", "--vhost", "v0", "--quiet", "name", "messages")
     return sum(int(line.split()[1]) for line in counted.splitlines() if line.split()[:1] == ["sync"])
 
 

@@ -158,8 +158,10 @@ def test_an_altered_table_is_an_entry_between_the_rows_before_and_behind_it(sour
             connection.execute("ALTER TABLE orders ADD note text")
             connection.execute("INSERT INTO orders VALUES (2, 'x')")
             changes(control_db, 2)
-            kinds = [entry["kind"] for entry in entries(control_db)]
-    assert kinds == ["begin", "change", "schema", "change"]
+            found = entries(control_db)
+    assert [entry["kind"] for entry in found] == ["begin", "change", "schema", "change"]
+    assert {entry["table"] for entry in found[1:]} == {"public.orders"}
+    assert [column["name"] for column in found[2]["after"]["columns"]] == ["id", "note"]
 
 
 def test_a_trail_that_begins_anew_records_the_gap(source_db: str, control_db: str) -> None:
