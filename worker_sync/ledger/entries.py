@@ -44,9 +44,7 @@ class EntryCheck:
     Entries in `holes` have no leaf hash to be compared with: that is said elsewhere, and none of them is due.
     """
 
-    def __init__(
-        self, first: int, leaves: Bytes, end: int, progress: Progress, holes: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, first: int, leaves: Bytes, end: int, progress: Progress, holes: Sequence[int] = ()) -> None:
         self._holes = frozenset(holes)
         self.findings = Findings()
         self.intact = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -69,9 +70,9 @@ class Manifest:
 
 class Record(msgspec.Struct, frozen=True):
     """One entry of an export: its leaf hash as the tree has it (HOLE where it is lost), and its canonical bytes if they
-    are still there."""
+    are still there. Without a leaf, a line that is there and has no place of its own."""
 
-    leaf: bytes
+    leaf: bytes | None
     entry: bytes | None
 
 
@@ -97,7 +98,8 @@ def write_export(
 
     The leaf hashes are written as they are given, never computed from the entries: what differs is for the verifier
     to see. `late` is looked at when all records were read: leaf hashes by number for places that hold HOLE, of entries
-    that stand elsewhere. `hash_of` is asked about all leaves left of `first` and between the end and the largest size to prove.
+    that stand elsewhere. `hash_of` is asked about all leaves left of `first` and between the end and the largest size
+    to prove; a proof for which it raises LookupError is left out.
     Raises ConfigError for a directory that is not new, OSError, ValueError for what is no leaf hash or no
     checkpoint, and what `hash_of` raises.
     """
@@ -139,9 +141,10 @@ def number(text: str) -> int | None:
 def _write_records(directory: Path, first: int, records: Iterable[Record], late: Mapping[int, bytes]) -> int:
     with (directory / ENTRIES).open("wb") as entries, (directory / LEAVES).open("wb") as leaves:
         for record in records:
-            if len(record.leaf) != HASH_BYTES:
-                raise ValueError(f"a leaf hash has {HASH_BYTES} bytes")
-            leaves.write(record.leaf)
+            if record.leaf is not None:
+                if len(record.leaf) != HASH_BYTES:
+                    raise ValueError(f"a leaf hash has {HASH_BYTES} bytes")
+                leaves.write(record.leaf)
             if record.entry is not None:
                 entries.write(record.entry + b"\n")
         count = leaves.tell() // HASH_BYTES
@@ -154,10 +157,11 @@ def _write_records(directory: Path, first: int, records: Iterable[Record], late:
 def _proofs(sizes: Iterable[int], first: int, end: int, hash_of: HashOf) -> dict[str, list[str]]:
     """Inside of the range a root is computed from its leaves; outside, it takes a proof."""
     spans = {size: (size, first) if size < first else (end, size) for size in sizes if not first <= size <= end}
-    return {
-        str(size): [b64encode(hash_).decode() for hash_ in consistency_proof(*span, hash_of)]
-        for size, span in spans.items()
-    }
+    proofs = {}
+    for size, span in spans.items():
+        with suppress(LookupError):
+            proofs[str(size)] = [b64encode(hash_).decode() for hash_ in consistency_proof(*span, hash_of)]
+    return proofs
 
 
 def _canonical_text(data: bytes, kind: type[_T]) -> _T:

@@ -1,0 +1,210 @@
+"""The rows of a ledger's tables against themselves and each other: what `EntryCheck` is for the lines of an export.
+
+A row has its number, its leaf hash and its entry's bytes, so each row can lie in more ways than a line: what stands at
+a number may be another entry, its leaf may be that of other bytes, and what is searched of it may be made up. Rows give
+leaves to the tree where they are those of their place; where none is, there is a hole. Whether a leaf is that of the
+tree is decided by what is signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from worker_sync.ledger.entries import GAP_KIND
+from worker_sync.ledger.export import number as to_number
+from worker_sync.ledger.findings import Findings, Kind
+from worker_sync.ledger.indexed import indexed
+from worker_sync.ledger.merkle import leaf_hash
+from worker_sync.ledger.prepared import moment
+
+StoredRow: TypeAlias = tuple[Any, ...]
+"""number, leaf, entry, recorded_at, kind, source, table, operation, key, transaction, committed_at, actor; times as
+PostgreSQL sends them: microseconds since 2000, 8 bytes."""
+
+#: More rows that stand elsewhere, and more holes, are only counted.
+_REMEMBERED: Final = 100_000
+_SINCE_2000_US: Final = 946_684_800_000_000
+_COLUMNS: Final = ("recorded_at", "kind", "source", "table_name", "operation", "key", "transaction", "committed_at",
+                   "actor")  # fmt: skip
+
+UNEQUAL: Final = "its bytes and its leaf hash don't belong together"
+
+_decode: Final = msgspec.json.Decoder().decode
+
+
+class Elsewhere(NamedTuple):
+    """An entry that stands at another number than its own."""
+
+    at: int
+    leaf: bytes
+
+
+class RowCheck:
+    """Looks at rows range by range. `intact` counts rows of their place with the bytes of their leaf."""
+
+    def __init__(self, first: int, end: int, findings: Findings) -> None:
+        self.findings = findings
+        self.intact = 0
+        #: By the number of its own, what stands elsewhere.
+        self.elsewhere: dict[int, list[Elsewhere]] = {}
+        #: Other leaves that may be the tree's: of the entry's bytes where they differ, or of a second row.
+        self.doubts: dict[int, list[bytes]] = {}
+        self.holes: set[int] = set()
+        self._strange: dict[int, tuple[int, bytes]] = {}
+        self._first = first
+        self._end = end
+
+    def range(self, first: int, end: int, rows: Sequence[StoredRow]) -> list[bytes | None]:
+        """The leaves of the places [first, end), given the rows of these numbers in order; None for a hole."""
+        leaves: list[bytes | None] = [None] * (end - first)
+        for row in rows:
+            leaf = self._row(row)
+            at = row[0] - first
+            if leaf is None:
+                continue
+            if leaves[at] is None:
+                leaves[at] = leaf
+            else:
+                self._again(row[0], leaf, leaves[at])
+        for hole in (first + at for at, leaf in enumerate(leaves) if leaf is None):
+            self._hole(hole)
+        return leaves
+
+    def stray(self, rows: Iterable[StoredRow]) -> None:
+        """Rows of numbers that the tree has no place for."""
+        for number, leaf, entry, *_ in rows:
+            hash_, own = leaf_hash(entry.encode()), _own(_read(entry))
+            if hash_ == leaf and own is not None and self._first <= own < self._end:
+                self._remember(own, Elsewhere(number, leaf))
+            else:
+                self.findings.add(Kind.INSERTED, "the tree has no place for it", number)
+
+    def fill(self, first: int, leaves: list[bytes | None]) -> None:
+        """Put leaves of entries that are known to stand elsewhere into the holes of their places."""
+        for at in [at for at, leaf in enumerate(leaves) if leaf is None]:
+            found = self.elsewhere.get(first + at)
+            if found:
+                leaves[at] = found[0].leaf
+
+    def settle(self, leaf_of: Callable[[int], bytes | None], forged: set[int]) -> None:
+        """Say what became of holes and of what stands elsewhere, once all rows were read. `leaf_of` finds the leaf of
+        a place, `forged` are places where what stands elsewhere is not what the tree has."""
+        self._settle_strange(leaf_of)
+        for own, found in sorted(self.elsewhere.items()):
+            for index, there in enumerate(found):
+                self._settle_elsewhere(own, there, leaf_of, forged, first=index == 0)
+        for hole in sorted(self.holes):
+            self.findings.add(Kind.MISSING, "the entry is not there", hole)
+
+    def _row(self, row: StoredRow) -> bytes | None:
+        """The leaf that a row gives to its place."""
+        number, leaf, entry = row[0], row[1], row[2]
+        hash_ = leaf_hash(entry.encode())
+        decoded = _read(entry)
+        own = _own(decoded)
+        if hash_ == leaf and own == number:
+            self._known(row, decoded)
+            return leaf  # type: ignore[no-any-return]
+        if hash_ == leaf and own is not None:
+            self._remember(own, Elsewhere(number, leaf))
+            return None
+        self.doubts.setdefault(number, []).append(hash_)
+        if own is not None and own != number and len(self._strange) < _REMEMBERED:
+            self._strange[number] = own, hash_
+        else:
+            self.findings.add(Kind.ALTERED, UNEQUAL, number)
+        return leaf  # type: ignore[no-any-return]
+
+    def _known(self, row: StoredRow, decoded: Any) -> None:
+        self.intact += 1
+        if decoded.get("kind") == GAP_KIND:
+            self.findings.add(Kind.GAP, "the capture lost its position here", row[0])
+        try:
+            found = indexed(decoded)
+        except (ValueError, TypeError, KeyError):
+            self.findings.add(Kind.ALTERED, "it is no entry", row[0])
+            return
+        if (
+            decoded.get("recorded_at"), found.kind, found.source, found.table_name, found.operation, found.key,
+            found.transaction, found.committed_at, found.actor,
+        ) != (_moment(row[3]), *row[4:10], _moment(row[10]), row[11]):  # fmt: skip
+            self._columns(row, (decoded.get("recorded_at"), *msgspec.structs.astuple(found)))
+
+    def _columns(self, row: StoredRow, said: tuple[Any, ...]) -> None:
+        there = (_moment(row[3]), *row[4:10], _moment(row[10]), row[11])
+        names = [name for name, one, other in zip(_COLUMNS, said, there, strict=True) if one != other]
+        detail = f"what is searched is not what the entry says: {', '.join(names)}"
+        self.findings.add(Kind.ALTERED, detail, row[0])
+
+    def _again(self, number: int, leaf: bytes, first: bytes | None) -> None:
+        self.intact -= 1
+        if leaf != first:
+            self.doubts.setdefault(number, []).append(leaf)
+        self.findings.add(Kind.INSERTED, "another row has its number", number)
+
+    def _hole(self, number: int) -> None:
+        if len(self.holes) < _REMEMBERED:
+            self.holes.add(number)
+        else:
+            self.findings.add(Kind.MISSING, "the entry is not there", number)
+
+    def _remember(self, own: int, there: Elsewhere) -> None:
+        if len(self.elsewhere) < _REMEMBERED:
+            self.elsewhere.setdefault(own, []).append(there)
+        else:
+            self.findings.add(Kind.INSERTED, "the tree has no place for it", there.at)
+
+    def _settle_strange(self, leaf_of: Callable[[int], bytes | None]) -> None:
+        """Rows with a leaf of other bytes, whose bytes name another place: the bytes may be those of that place."""
+        for number, (own, hash_) in self._strange.items():
+            if not self._first <= own < self._end or leaf_of(own) != hash_:
+                self.findings.add(Kind.ALTERED, UNEQUAL, number)
+            elif own in self._strange:
+                self.findings.add(Kind.MOVED, f"the entry stands at {number}", own)
+            else:
+                self.findings.add(Kind.MISSING, "the entry is not there", number)
+                self.findings.add(Kind.INSERTED, f"the entry is there again, at {number}", own)
+
+    def _settle_elsewhere(
+        self, own: int, there: Elsewhere, leaf_of: Callable[[int], bytes | None], forged: set[int], *, first: bool
+    ) -> None:
+        if own in self.holes and first:
+            self.holes.discard(own)
+            if own in forged:
+                self.findings.add(Kind.ALTERED, f"what stands at {there.at} in its name is not what the tree has", own)
+            else:
+                self.findings.add(Kind.MOVED, f"the entry stands at {there.at}", own)
+        elif self._first <= own < self._end and leaf_of(own) == there.leaf:
+            self.findings.add(Kind.INSERTED, f"the entry is there again, at {there.at}", own)
+        elif there.at in self.holes:
+            self.holes.discard(there.at)
+            self.findings.add(Kind.ALTERED, "its bytes are not those that the tree has", there.at)
+        else:
+            self.findings.add(Kind.INSERTED, "the tree has no place for it", there.at)
+
+
+def _read(entry: str) -> Any:
+    try:
+        return _decode(entry)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return None
+
+
+def _own(decoded: Any) -> int | None:
+    own = decoded.get("number") if isinstance(decoded, dict) else None
+    return to_number(own) if isinstance(own, str) else None
+
+
+@lru_cache(maxsize=4096)
+def _moment(sent: bytes | None) -> str | None:
+    """A time as entries have it; a time that they can't have as something else."""
+    if sent is None:
+        return None
+    try:
+        return moment(int.from_bytes(sent, "big", signed=True) + _SINCE_2000_US)
+    except OverflowError:
+        return "beyond all calendars"
