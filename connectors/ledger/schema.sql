@@ -1,15 +1,19 @@
 -- The ledger: one tree of entries that only grows. docs/reference/ledger-format.md says what is hashed and signed.
+-- connectors/ledger/schema.py runs this once, gives it to its owner and grants what a writer needs.
 CREATE SCHEMA IF NOT EXISTS worker_sync_ledger;
 
--- The sequencer's state. Whoever locks this row appends; RFC 6962 roots of the complete subtrees, largest first.
+-- The sequencer's state. Whoever locks this row appends; RFC 6962 roots of the complete subtrees, largest first;
+-- `recorded_at` is that of the last entry. The free space keeps the row's versions on its page.
 CREATE TABLE worker_sync_ledger.head (
-    only  boolean PRIMARY KEY DEFAULT true CHECK (only),
-    size  bigint  NOT NULL CHECK (size >= 0),
-    roots bytea   NOT NULL
-);
+    "only"      boolean     PRIMARY KEY DEFAULT true CHECK ("only"),
+    size        bigint      NOT NULL CHECK (size >= 0),
+    roots       bytea       NOT NULL CHECK (length(roots) = 32 * bit_count(size::bit(64))),
+    recorded_at timestamptz NOT NULL DEFAULT '-infinity'
+) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 INSERT INTO worker_sync_ledger.head (size, roots) VALUES (0, '');
 
 -- `entry` holds the canonical bytes. The other columns repeat what stands in it, to be searched; verification compares.
+-- One partition a month, made by ensure_partitions().
 CREATE TABLE worker_sync_ledger.entries (
     number       bigint      NOT NULL,
     recorded_at  timestamptz NOT NULL,
@@ -47,3 +51,70 @@ CREATE TABLE worker_sync_ledger.checkpoints (
     note      text        NOT NULL
 );
 CREATE INDEX checkpoints_by_size ON worker_sync_ledger.checkpoints (size);
+
+-- Nothing that stands here changes. Triggers for statements fire also where no row is met; ENABLE ALWAYS makes them
+-- fire under session_replication_role = replica. Only who owns a table can take them away, or drop it.
+CREATE FUNCTION worker_sync_ledger.refuse() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'the ledger only grows: % of %.% is refused', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege';
+END
+$$;
+
+CREATE FUNCTION worker_sync_ledger.only_grow() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NEW.size < OLD.size OR NEW.recorded_at < OLD.recorded_at OR (NEW.size = OLD.size AND NEW.roots <> OLD.roots) THEN
+        RAISE EXCEPTION 'the ledger only grows: its head stays behind entry %', OLD.size
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON worker_sync_ledger.entries
+    FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.refuse();
+ALTER TABLE worker_sync_ledger.entries ENABLE ALWAYS TRIGGER refuse;
+CREATE TRIGGER refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON worker_sync_ledger.subtrees
+    FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.refuse();
+ALTER TABLE worker_sync_ledger.subtrees ENABLE ALWAYS TRIGGER refuse;
+CREATE TRIGGER refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON worker_sync_ledger.checkpoints
+    FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.refuse();
+ALTER TABLE worker_sync_ledger.checkpoints ENABLE ALWAYS TRIGGER refuse;
+CREATE TRIGGER refuse BEFORE DELETE OR TRUNCATE ON worker_sync_ledger.head
+    FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.refuse();
+ALTER TABLE worker_sync_ledger.head ENABLE ALWAYS TRIGGER refuse;
+CREATE TRIGGER only_grow BEFORE UPDATE ON worker_sync_ledger.head
+    FOR EACH ROW EXECUTE FUNCTION worker_sync_ledger.only_grow();
+ALTER TABLE worker_sync_ledger.head ENABLE ALWAYS TRIGGER only_grow;
+
+-- The partitions of a moment's month (in UTC) and of the next one. A writer can't create tables, this function can. It
+-- makes a table and attaches it, which waits for no reader and no writer, as PARTITION OF would.
+CREATE FUNCTION worker_sync_ledger.ensure_partitions(moment timestamptz) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    month timestamp;
+    part  text;
+BEGIN
+    IF moment NOT BETWEEN clock_timestamp() - interval '62 days'
+       AND (SELECT greatest(clock_timestamp(), recorded_at) FROM worker_sync_ledger.head) + interval '62 days' THEN
+        RAISE EXCEPTION 'no entry is recorded at %', moment USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    LOCK TABLE worker_sync_ledger.entries IN SHARE UPDATE EXCLUSIVE MODE;
+    FOR month IN SELECT date_trunc('month', moment AT TIME ZONE 'UTC') + n * interval '1 month' FROM generate_series(0, 1) n
+    LOOP
+        part := to_char(month, '"entries_"FMYYYY"_"MM');
+        IF to_regclass('worker_sync_ledger.' || part) IS NULL THEN
+            EXECUTE format('CREATE TABLE worker_sync_ledger.%I (LIKE worker_sync_ledger.entries INCLUDING ALL)', part);
+            EXECUTE format('CREATE TRIGGER refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON worker_sync_ledger.%I '
+                           'FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.refuse()', part);
+            EXECUTE format('ALTER TABLE worker_sync_ledger.%I ENABLE ALWAYS TRIGGER refuse', part);
+            EXECUTE format('ALTER TABLE worker_sync_ledger.entries ATTACH PARTITION worker_sync_ledger.%I '
+                           'FOR VALUES FROM (%L) TO (%L)', part, to_char(month, 'FMYYYY-MM-DD"T00:00:00Z"'),
+                           to_char(month + interval '1 month', 'FMYYYY-MM-DD"T00:00:00Z"'));
+        END IF;
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION worker_sync_ledger.ensure_partitions(timestamptz) FROM PUBLIC;

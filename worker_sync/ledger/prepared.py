@@ -56,6 +56,12 @@ def moment(microseconds: int) -> str:
     return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
+def microseconds(text: str) -> int:
+    """The time that `moment` wrote."""
+    since = datetime.fromisoformat(text) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
 def moment_or_none(microseconds: int) -> str | None:
     """As `moment`; None for 0, which says that the time is not known."""
     return moment(microseconds) if microseconds else None

@@ -1,0 +1,197 @@
+"""The ledger as a target: what a source's pipeline brings becomes entries, and nothing else is ever written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any, ClassVar, Final
+
+import psycopg
+from psycopg import Connection
+
+from connectors.base import Finding, Mark, Outcome, Sink, TableReader
+from connectors.ledger import checks, schema, trails
+from connectors.ledger.appender import LOCK, Appender, Head, check_sizes, read_head, statement_timeout
+from connectors.ledger.session import Session
+from connectors.postgres import catalog, watermarks
+from connectors.postgres.errors import translate
+from connectors.postgres.sink import IDENTITY
+from worker_sync.core.apply import Verdict, changes_beyond, decide
+from worker_sync.core.change import Batch
+from worker_sync.core.errors import ConfigError, Halt, Permanent, State
+from worker_sync.core.parking import Parked, Plan
+from worker_sync.core.position import Position
+from worker_sync.core.schema import TableSchema
+from worker_sync.ledger.prepared import Prepared
+from worker_sync.ledger.recording import prepare
+
+#: In front of the URL of the database that has the ledger.
+SCHEME_PREFIX: Final = "ledger+"
+
+_OUTCOMES: Final = {
+    Verdict.DUPLICATE: Outcome.DUPLICATE,
+    Verdict.EARLY: Outcome.EARLY,
+    Verdict.STALE: Outcome.STALE,
+}
+_GLANCE: Final = "SELECT epoch, position FROM worker_sync.watermarks WHERE pipeline = $1 AND shard = $2::int"
+#: Who makes a trail's mark, or removes it, does it alone: so that it is known which of them made it.
+_LOCK_TRAIL: Final = "SELECT pg_advisory_xact_lock(1462979181, hashtext($1))"
+
+
+class LedgerSink(Sink):
+    """Records batches in one transaction with the shard's watermark.
+
+    The ledger has no holes: what can't be recorded raises Halt, never Permanent, and no key is ever parked. The
+    watermark is locked before the ledger's head, by everybody.
+    """
+
+    engine: ClassVar[str] = "ledger"
+
+    def __init__(self, name: str, url: str) -> None:
+        self._name = name
+        self._session = Session(url.removeprefix(SCHEME_PREFIX))
+        self._appender = Appender()
+
+    def close(self) -> None:
+        self._session.close()
+        self._appender.forget()
+
+    def identity(self) -> str:
+        with self._ready() as connection:
+            row = connection.execute(IDENTITY).fetchone()
+            assert row is not None
+            return str(row[0])
+
+    def now(self) -> datetime:
+        with self._ready() as connection:
+            return catalog.now(connection)
+
+    def preflight(self, tables: Sequence[TableSchema]) -> list[Finding]:
+        with self._ready() as connection:
+            return checks.preflight(connection)
+
+    def prepare(self) -> None:
+        with self._ready() as connection:
+            watermarks.create(connection)
+            schema.create(connection)
+
+    def map_table(self, source: TableSchema, to: str | None) -> TableSchema:
+        return source
+
+    def create_table(self, table: TableSchema) -> bool:
+        return False
+
+    def fence(self, pipeline: str, shard: int, epoch: int, identity: str, start: Position) -> Mark:
+        """As `Sink.fence` says. A trail that is new begins with an entry that says so; one that was forgotten goes on
+        behind a gap."""
+        with self._ready() as connection, connection.transaction():
+            connection.execute(_LOCK_TRAIL, [pipeline])
+            is_new = shard not in watermarks.marks(connection, pipeline)
+            mark = watermarks.fence(connection, pipeline, shard, epoch, identity, start)
+            if is_new:
+                entry = trails.opening(connection, trails.source_of(pipeline), identity, start)
+                head = read_head(connection.execute(LOCK).fetchone())
+                self._appender.advance(connection, head, self._appender.write(connection, [entry], head))
+            return mark
+
+    def marks(self, pipeline: str) -> dict[int, Mark]:
+        with self._ready() as connection:
+            try:
+                return watermarks.marks(connection, pipeline)
+            except psycopg.errors.UndefinedTable:
+                return {}
+
+    def forget(self, pipeline: str) -> None:
+        with self._ready() as connection, connection.transaction():
+            connection.execute(_LOCK_TRAIL, [pipeline])
+            watermarks.forget(connection, pipeline)
+
+    def park(self, pipeline: str, shard: int, epoch: int, parked: Parked) -> None:
+        if parked:
+            raise _no_holes()
+
+    def reader(self) -> TableReader:
+        raise ConfigError("a ledger has entries and no rows to read back; worker-sync audit verify checks it")
+
+    def apply(self, batch: Batch, plan: Plan | None = None) -> str:
+        if plan is not None:
+            raise _no_holes()
+        with self._ready() as connection:
+            verdict = _glance(connection, batch)
+            if verdict is not Verdict.APPLY:
+                return _OUTCOMES[verdict]
+            entries = prepare(batch)
+            check_sizes(entries)
+            return self._record(connection, batch, entries)
+
+    @contextmanager
+    def _ready(self) -> Iterator[Connection[Any]]:
+        """The connection, with driver errors in our terms; after any error it is opened anew."""
+        try:
+            yield self._session.connection()
+        except psycopg.Error as error:
+            self.close()
+            raise _translated(error, self._name) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _record(self, connection: Connection[Any], batch: Batch, entries: list[Prepared]) -> str:
+        verdict, watermark, head = self._lock(connection, batch, entries)
+        if verdict is not Verdict.APPLY:
+            connection.execute("COMMIT", prepare=True)
+            return _OUTCOMES[verdict]
+        changes = changes_beyond(batch, watermark)
+        if batch.alteration is None:
+            # One entry a change, in order: what is beyond the watermark stands last.
+            entries = entries[len(entries) - len(changes) :]
+        subtrees = [] if head is None else self._appender.write(connection, entries, head)
+        with connection.pipeline():
+            if head is not None:
+                self._appender.advance(connection, head, subtrees)
+            sql, values = watermarks.advance(batch, len(changes))
+            connection.execute(sql, values, prepare=True)
+            connection.execute("COMMIT", prepare=True)
+        return Outcome.APPLIED
+
+    def _lock(
+        self, connection: Connection[Any], batch: Batch, entries: list[Prepared]
+    ) -> tuple[Verdict, Position, Head | None]:
+        """Begin, lock the shard's watermark and, for entries, then the ledger's head; decide."""
+        head = None
+        with connection.pipeline():
+            connection.execute("BEGIN", prepare=True)
+            standing = connection.execute(watermarks.LOCK, [batch.pipeline, str(batch.shard)], prepare=True)
+            if entries:
+                head = connection.execute(LOCK, prepare=True)
+                connection.execute(statement_timeout(entries))
+        verdict, watermark = _verdict(standing.fetchone(), batch)
+        return verdict, watermark, None if head is None else read_head(head.fetchone())
+
+
+def _glance(connection: Connection[Any], batch: Batch) -> Verdict:
+    """What the rule says without a lock. Only APPLY can be another word by then; EARLY is asked again anyway."""
+    row = connection.execute(_GLANCE, [batch.pipeline, str(batch.shard)], prepare=True).fetchone()
+    return _verdict(row, batch)[0]
+
+
+def _verdict(row: tuple[Any, ...] | None, batch: Batch) -> tuple[Verdict, Position]:
+    """A shard that was never fenced is EARLY."""
+    if row is None:
+        return Verdict.EARLY, batch.after
+    watermark = Position.parse(row[1])
+    return decide(row[0], watermark, batch), watermark
+
+
+def _translated(error: psycopg.Error, where: str) -> Exception:
+    known = translate(error, where)
+    if isinstance(known, Permanent):
+        return Halt(State.TARGET_REJECTED, known.detail, "worker-sync audit verify, mend what it names")
+    return known
+
+
+def _no_holes() -> Halt:
+    return Halt(
+        State.TARGET_REJECTED, "a ledger has no holes: no change of it is parked", "worker-sync resume PIPELINE"
+    )
