@@ -8,12 +8,10 @@ from typing import Final
 from connectors.ledger.reader import RANGE, LedgerReader
 from worker_sync.core.errors import ConfigError
 from worker_sync.ledger.check import Check, Trust
-from worker_sync.ledger.checkpoint import parse
 from worker_sync.ledger.entries import Progress
 from worker_sync.ledger.findings import Kind, Report
 from worker_sync.ledger.growing import TILE, Growing, Grown
 from worker_sync.ledger.merkle import TILE_HEIGHT, Frontier, complete_subtrees, paired
-from worker_sync.ledger.note import NoteError, split
 from worker_sync.ledger.proofs import consistency_proof, subtree_roots
 from worker_sync.ledger.statements import Tree
 from worker_sync.ledger.stored import RowCheck
@@ -61,13 +59,10 @@ class _TableCheck:
     def _read_statements(self) -> None:
         for stored in self._reader.notes():
             where = f"checkpoint {stored.id}"
-            self._check.open(where, stored.note)
-            try:
-                size = parse(split(stored.note)[0]).size
-            except NoteError:
-                continue  # a finding already
-            if size != stored.size:
-                self._findings.add(Kind.ALTERED, f"{where}: it is listed under {stored.size} entries, not {size}")
+            statement = self._check.open(where, stored.note)
+            if statement and statement.size != stored.size:
+                detail = f"{where}: it is listed under {stored.size} entries, not {statement.size}"
+                self._findings.add(Kind.ALTERED, detail)
         self._check.open_anchors()
 
     def _end(self, head: Frontier | None) -> int:
@@ -147,11 +142,12 @@ class _TableCheck:
         if head is None or head.size != end:
             return
         growing.grown.by_stored[end] = head.root
-        tree = growing.tree
-        if tree is None or tree.roots == head.roots:
+        tree, stored = growing.tree, growing.stored_tree
+        if tree is None or stored is None:
             return
-        for (level, index), ours, theirs in zip(complete_subtrees(0, end), tree.roots, head.roots, strict=True):
-            if ours != theirs:
+        subtrees = zip(complete_subtrees(0, end), tree.roots, stored.roots, head.roots, strict=True)
+        for (level, index), by_leaves, by_stored, said in subtrees:
+            if said not in (by_leaves, by_stored):
                 first, last = max(index << level, self._first), ((index + 1) << level) - 1
                 self._findings.add(Kind.ALTERED, "head: its roots are not those of the leaf hashes", first, last)
 
@@ -164,7 +160,13 @@ class _TableCheck:
         for size, root in grown.by_stored.items():
             if root in signed.get(size, ()) and roots[size] not in signed[size]:
                 roots[size] = root
-        known = [s for s in self._check.statements if not self._first <= s.size <= end or s.size in roots]
+        doubtful = {index for level, index in grown.disputed if level == TILE_HEIGHT and self._is_signed(grown, index)}
+        known = [
+            s for s in self._check.statements
+            if not self._first <= s.size <= end
+            or roots.get(s.size) == s.checkpoint.root
+            or (s.size in roots and not (s.size % TILE and s.size >> TILE_HEIGHT in doubtful))
+        ]  # fmt: skip
         if end not in roots:
             # Its leaves, and what is larger, can't be told; that they are missing is said.
             known = [s for s in known if s.size < end]
@@ -180,6 +182,16 @@ class _TableCheck:
                 continue  # judged as a statement without a proof
         return proofs
 
+    def _is_signed(self, grown: Grown, index: int) -> bool:
+        """Whether a stored subtree is what was signed, and its leaves are not. A tree that ends within it, of leaves
+        that were altered since, says nothing."""
+        return self._signed_as(grown, (index + 1) << TILE_HEIGHT) == (False, True)
+
+    def _signed_as(self, grown: Grown, end: int) -> tuple[bool, bool]:
+        """Whether a tree that has the entries up to `end` was signed as the leaves have it, and as it is stored."""
+        signed = {(s.size, s.checkpoint.root) for s in self._check.statements if s.size >= end}
+        return not signed.isdisjoint(grown.by_leaves.items()), not signed.isdisjoint(grown.by_stored.items())
+
     def _check_subtrees(self, grown: Grown, end: int) -> None:
         for level, index in grown.disputed:
             self._dispute(grown, level, index)
@@ -191,9 +203,7 @@ class _TableCheck:
     def _dispute(self, grown: Grown, level: int, index: int) -> None:
         """A stored root that is not that of its leaves: what is signed says which of them was altered."""
         first, end = max(index << level, self._first), (index + 1) << level
-        signed = {(s.size, s.checkpoint.root) for s in self._check.statements if s.size >= end}
-        by_leaves = not signed.isdisjoint(grown.by_leaves.items())
-        by_stored = not signed.isdisjoint(grown.by_stored.items())
+        by_leaves, by_stored = self._signed_as(grown, end)
         where = f"subtree {index} at level {level}"
         if level > TILE_HEIGHT or (by_leaves and not by_stored):
             self._findings.add(Kind.ALTERED, f"{where}: its stored root is not that of its leaf hashes")

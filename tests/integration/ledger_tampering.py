@@ -87,7 +87,8 @@ def superuser(url: str) -> Iterator[Connection]:
     """A session in which no trigger of the ledger fires."""
     with psycopg.connect(url) as connection:
         tables = connection.execute(
-            "SELECT relname FROM pg_class WHERE relnamespace = 'worker_sync_ledger'::regnamespace AND relkind IN ('r', 'p')"
+            "SELECT relname FROM pg_class "
+            "WHERE relnamespace = 'worker_sync_ledger'::regnamespace AND relkind IN ('r', 'p')"
         ).fetchall()
         for (table,) in tables:
             name = sql.Identifier("worker_sync_ledger", table)
@@ -125,14 +126,18 @@ def renumber(connection: Connection, number: int, to: int) -> None:
     connection.execute("UPDATE worker_sync_ledger.entries SET number = %s WHERE number = %s", (to, number))
 
 
-def rewrite(connection: Connection, change: Callable[[dict[str, Any]], dict[str, Any]], size: int | None = None) -> Frontier:
+def rewrite(
+    connection: Connection, change: Callable[[dict[str, Any]], dict[str, Any]], size: int | None = None
+) -> Frontier:
     """Change entries and make everything else fit: leaves, subtrees, head. Returns the new tree."""
     changed = [change(entry) for entry in entries(connection)][:size]
     connection.execute("DELETE FROM worker_sync_ledger.entries WHERE number >= %s", [len(changed)])
     leaves = [leaf_hash(canonical(entry)) for entry in changed]
     for number, entry in enumerate(changed):
         put(connection, number, entry, leaf=True)
-        connection.execute("UPDATE worker_sync_ledger.entries SET actor = %s WHERE number = %s", (entry.get("actor"), number))
+        connection.execute(
+            "UPDATE worker_sync_ledger.entries SET actor = %s WHERE number = %s", (entry.get("actor"), number)
+        )
     tree = Frontier()
     subtrees = tree.append(leaves)
     connection.execute("DELETE FROM worker_sync_ledger.subtrees")

@@ -34,15 +34,17 @@ class Check:
         self._trust = trust
         self._agreeing: list[Signed] = []
 
-    def open(self, where: str, note: str, *, anchor: bool = False) -> None:
-        """A signed note becomes a statement, or a finding."""
+    def open(self, where: str, note: str, *, anchor: bool = False) -> Statement | None:
+        """A signed note becomes a statement, which is returned, or a finding."""
         try:
             checkpoint, opened = open_checkpoint(note, self._trust.keys)
         except NoteError as error:
             self.findings.add(Kind.UNSIGNED, f"{where}: {error}")
-            return
+            return None
         signers = tuple(f"{signature.name}+{signature.key_id.hex()}" for signature in opened.verified)
-        self.statements.append(Statement(where, checkpoint, signers, anchor))
+        statement = Statement(where, checkpoint, signers, anchor)
+        self.statements.append(statement)
+        return statement
 
     def open_anchors(self) -> None:
         for index, note in enumerate(self._trust.anchors, 1):

@@ -56,6 +56,11 @@ class Growing:
         """The tree of the leaves; None where it can't be told."""
         return self._leaves
 
+    @property
+    def stored_tree(self) -> Frontier | None:
+        """The tree of the stored subtrees and the leaves behind them; None where it can't be told."""
+        return self._stored if self._parted else self._leaves
+
     def append(self, leaves: Leaves, stored: Stored, doubts: Doubts) -> None:
         """The next leaves, up to the end of a subtree or of the tree. `stored` are subtrees by level and index that
         they complete, `doubts` other leaves that may be the tree's by number."""
@@ -91,9 +96,9 @@ class Growing:
         first, whole = self._size, (self._size + len(leaves)) % TILE == 0
         index = first >> TILE_HEIGHT
         kept = stored.get((TILE_HEIGHT, index)) if whole else None
-        self._within(leaves)
         if whole and kept is not None:
             self._correct(leaves, kept, doubts)
+        self._within(leaves)
         own = self._own(leaves) if whole else None
         if None in leaves and len(self.grown.torn) < _KEPT:
             self.grown.torn[index] = leaves
@@ -180,8 +185,7 @@ class Growing:
             self._stops.remove(stop)
 
     def _views(self) -> list[tuple[Frontier | None, dict[int, bytes]]]:
-        stored = self._stored if self._parted else self._leaves
-        return [(self._leaves, self.grown.by_leaves), (stored, self.grown.by_stored)]
+        return [(self._leaves, self.grown.by_leaves), (self.stored_tree, self.grown.by_stored)]
 
     def _due(self) -> list[int]:
         due = [stop for stop in self._stops if stop <= self._size]

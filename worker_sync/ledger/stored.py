@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -61,15 +63,8 @@ class RowCheck:
     def range(self, first: int, end: int, rows: Sequence[StoredRow]) -> list[bytes | None]:
         """The leaves of the places [first, end), given the rows of these numbers in order; None for a hole."""
         leaves: list[bytes | None] = [None] * (end - first)
-        for row in rows:
-            leaf = self._row(row)
-            at = row[0] - first
-            if leaf is None:
-                continue
-            if leaves[at] is None:
-                leaves[at] = leaf
-            else:
-                self._again(row[0], leaf, leaves[at])
+        for row in rows if len({row[0] for row in rows}) == len(rows) else self._without_doubles(rows):
+            leaves[row[0] - first] = self._row(row)
         for hole in (first + at for at, leaf in enumerate(leaves) if leaf is None):
             self._hole(hole)
         return leaves
@@ -123,28 +118,24 @@ class RowCheck:
         self.intact += 1
         if decoded.get("kind") == GAP_KIND:
             self.findings.add(Kind.GAP, "the capture lost its position here", row[0])
-        try:
-            found = indexed(decoded)
-        except (ValueError, TypeError, KeyError):
+        said, there = _said(decoded), _searched(row)
+        if said is None:
             self.findings.add(Kind.ALTERED, "it is no entry", row[0])
-            return
-        if (
-            decoded.get("recorded_at"), found.kind, found.source, found.table_name, found.operation, found.key,
-            found.transaction, found.committed_at, found.actor,
-        ) != (_moment(row[3]), *row[4:10], _moment(row[10]), row[11]):  # fmt: skip
-            self._columns(row, (decoded.get("recorded_at"), *msgspec.structs.astuple(found)))
+        elif said != there:
+            names = [name for name, one, other in zip(_COLUMNS, said, there, strict=True) if one != other]
+            detail = f"what is searched is not what the entry says: {', '.join(names)}"
+            self.findings.add(Kind.ALTERED, detail, row[0])
 
-    def _columns(self, row: StoredRow, said: tuple[Any, ...]) -> None:
-        there = (_moment(row[3]), *row[4:10], _moment(row[10]), row[11])
-        names = [name for name, one, other in zip(_COLUMNS, said, there, strict=True) if one != other]
-        detail = f"what is searched is not what the entry says: {', '.join(names)}"
-        self.findings.add(Kind.ALTERED, detail, row[0])
-
-    def _again(self, number: int, leaf: bytes, first: bytes | None) -> None:
-        self.intact -= 1
-        if leaf != first:
-            self.doubts.setdefault(number, []).append(leaf)
-        self.findings.add(Kind.INSERTED, "another row has its number", number)
+    def _without_doubles(self, rows: Sequence[StoredRow]) -> list[StoredRow]:
+        """One row of each number: the first that says of itself what is so. The others have no place."""
+        kept = []
+        for number, group in groupby(rows, key=itemgetter(0)):
+            best, *others = sorted(group, key=lambda row: not _is_sound(row))
+            kept.append(best)
+            for other in others:
+                self.doubts.setdefault(number, []).append(other[1])
+                self.findings.add(Kind.INSERTED, "another row has its number", number)
+        return kept
 
     def _hole(self, number: int) -> None:
         if len(self.holes) < _REMEMBERED:
@@ -185,6 +176,28 @@ class RowCheck:
             self.findings.add(Kind.ALTERED, "its bytes are not those that the tree has", there.at)
         else:
             self.findings.add(Kind.INSERTED, "the tree has no place for it", there.at)
+
+
+def _said(decoded: Any) -> tuple[Any, ...] | None:
+    """What an entry says of what is searched; None for what is no entry."""
+    try:
+        found = indexed(decoded)
+    except (ValueError, TypeError):
+        return None
+    return (
+        decoded.get("recorded_at"), found.kind, found.source, found.table_name, found.operation, found.key,
+        found.transaction, found.committed_at, found.actor,
+    )  # fmt: skip
+
+
+def _searched(row: StoredRow) -> tuple[Any, ...]:
+    return (_moment(row[3]), *row[4:10], _moment(row[10]), row[11])
+
+
+def _is_sound(row: StoredRow) -> bool:
+    decoded = _read(row[2])
+    is_own = _own(decoded) == row[0] and leaf_hash(row[2].encode()) == row[1]
+    return is_own and _said(decoded) == _searched(row)
 
 
 def _read(entry: str) -> Any:
