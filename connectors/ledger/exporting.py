@@ -17,7 +17,8 @@ from worker_sync.ledger.entries import Progress
 from worker_sync.ledger.export import HOLE, Evidence, Manifest, Record, write_export
 from worker_sync.ledger.findings import Findings
 from worker_sync.ledger.note import NoteError, Verifier, split
-from worker_sync.ledger.stored import RowCheck, StoredRow
+from worker_sync.ledger.searched import StoredRow
+from worker_sync.ledger.stored import RowCheck
 
 
 def export_ledger(

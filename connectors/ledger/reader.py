@@ -16,7 +16,7 @@ from connectors.postgres.errors import translated
 from worker_sync.core.errors import ConfigError
 from worker_sync.ledger.merkle import Frontier, split_hashes
 from worker_sync.ledger.proofs import HashOf
-from worker_sync.ledger.stored import StoredRow
+from worker_sync.ledger.searched import StoredRow
 from worker_sync.ledger.tiles import hashes_from
 from worker_sync.libpq import PatientConnection
 

@@ -9,33 +9,28 @@ tree is decided by what is signed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple
 
 import msgspec
 
 from worker_sync.ledger.entries import GAP_KIND
 from worker_sync.ledger.export import number as to_number
 from worker_sync.ledger.findings import Findings, Kind
-from worker_sync.ledger.indexed import indexed
 from worker_sync.ledger.merkle import leaf_hash
-from worker_sync.ledger.prepared import moment
-
-StoredRow: TypeAlias = tuple[Any, ...]
-"""number, leaf, entry, recorded_at, kind, source, table, operation, key, transaction, committed_at, actor; times as
-PostgreSQL sends them: microseconds since 2000, 8 bytes."""
+from worker_sync.ledger.searched import Said, StoredRow, differing, said
 
 #: More rows that stand elsewhere, and more holes, are only counted.
 _REMEMBERED: Final = 100_000
-_SINCE_2000_US: Final = 946_684_800_000_000
-_COLUMNS: Final = ("recorded_at", "kind", "source", "table_name", "operation", "key", "transaction", "committed_at",
-                   "actor")  # fmt: skip
-
 UNEQUAL: Final = "its bytes and its leaf hash don't belong together"
 
-_decode: Final = msgspec.json.Decoder().decode
+
+class _Numbered(msgspec.Struct):
+    number: str
+
+
+_decode_number: Final = msgspec.json.Decoder(_Numbered).decode
 
 
 class Elsewhere(NamedTuple):
@@ -72,7 +67,7 @@ class RowCheck:
     def stray(self, rows: Iterable[StoredRow]) -> None:
         """Rows of numbers that the tree has no place for."""
         for number, leaf, entry, *_ in rows:
-            hash_, own = leaf_hash(entry.encode()), _own(_read(entry))
+            hash_, own = leaf_hash(entry.encode()), _own(entry)
             if hash_ == leaf and own is not None and self._first <= own < self._end:
                 self._remember(own, Elsewhere(number, leaf))
             else:
@@ -97,13 +92,21 @@ class RowCheck:
 
     def _row(self, row: StoredRow) -> bytes | None:
         """The leaf that a row gives to its place."""
-        number, leaf, entry = row[0], row[1], row[2]
-        hash_ = leaf_hash(entry.encode())
-        decoded = _read(entry)
-        own = _own(decoded)
+        number: int = row[0]
+        leaf: bytes = row[1]
+        body: str = row[2]
+        hash_, entry = leaf_hash(body.encode()), said(body)
+        if hash_ == leaf and entry is not None and entry.number == str(number):
+            self._known(row, entry)
+            return leaf
+        own = _own(body)
         if hash_ == leaf and own == number:
-            self._known(row, decoded)
-            return leaf  # type: ignore[no-any-return]
+            self.intact += 1
+            self.findings.add(Kind.ALTERED, "it is no entry", number)
+            return leaf
+        if hash_ == leaf and own is None:
+            self.findings.add(Kind.MOVED, "the tree has it here, its own number is none", number)
+            return leaf
         if hash_ == leaf and own is not None:
             self._remember(own, Elsewhere(number, leaf))
             return None
@@ -112,17 +115,13 @@ class RowCheck:
             self._strange[number] = own, hash_
         else:
             self.findings.add(Kind.ALTERED, UNEQUAL, number)
-        return leaf  # type: ignore[no-any-return]
+        return leaf
 
-    def _known(self, row: StoredRow, decoded: Any) -> None:
+    def _known(self, row: StoredRow, entry: Said) -> None:
         self.intact += 1
-        if decoded.get("kind") == GAP_KIND:
+        if entry.kind == GAP_KIND:
             self.findings.add(Kind.GAP, "the capture lost its position here", row[0])
-        said, there = _said(decoded), _searched(row)
-        if said is None:
-            self.findings.add(Kind.ALTERED, "it is no entry", row[0])
-        elif said != there:
-            names = [name for name, one, other in zip(_COLUMNS, said, there, strict=True) if one != other]
+        if names := differing(row, entry):
             detail = f"what is searched is not what the entry says: {', '.join(names)}"
             self.findings.add(Kind.ALTERED, detail, row[0])
 
@@ -178,46 +177,16 @@ class RowCheck:
             self.findings.add(Kind.INSERTED, "the tree has no place for it", there.at)
 
 
-def _said(decoded: Any) -> tuple[Any, ...] | None:
-    """What an entry says of what is searched; None for what is no entry."""
-    try:
-        found = indexed(decoded)
-    except (ValueError, TypeError):
-        return None
-    return (
-        decoded.get("recorded_at"), found.kind, found.source, found.table_name, found.operation, found.key,
-        found.transaction, found.committed_at, found.actor,
-    )  # fmt: skip
-
-
-def _searched(row: StoredRow) -> tuple[Any, ...]:
-    return (_moment(row[3]), *row[4:10], _moment(row[10]), row[11])
-
-
 def _is_sound(row: StoredRow) -> bool:
-    decoded = _read(row[2])
-    is_own = _own(decoded) == row[0] and leaf_hash(row[2].encode()) == row[1]
-    return is_own and _said(decoded) == _searched(row)
+    entry = said(row[2])
+    is_own = entry is not None and to_number(entry.number) == row[0] and leaf_hash(row[2].encode()) == row[1]
+    return is_own and entry is not None and not differing(row, entry)
 
 
-def _read(entry: str) -> Any:
+def _own(entry: str) -> int | None:
+    """The number that an entry of any shape says it has."""
     try:
-        return _decode(entry)
+        own = _decode_number(entry).number
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
         return None
-
-
-def _own(decoded: Any) -> int | None:
-    own = decoded.get("number") if isinstance(decoded, dict) else None
-    return to_number(own) if isinstance(own, str) else None
-
-
-@lru_cache(maxsize=4096)
-def _moment(sent: bytes | None) -> str | None:
-    """A time as entries have it; a time that they can't have as something else."""
-    if sent is None:
-        return None
-    try:
-        return moment(int.from_bytes(sent, "big", signed=True) + _SINCE_2000_US)
-    except OverflowError:
-        return "beyond all calendars"
+    return to_number(own)
