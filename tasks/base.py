@@ -167,7 +167,7 @@ class DisposedTask(AnyTask):
         if action is Disposition.RETRY:
             fields = {"task": self.name, "pipeline": pipeline, "retries": self._failed_tries()}
             log.warning("%s given up: %s", self.name, error, extra=event("given-up", **fields))
-        elif pipeline is not None and pipeline in resources().settings.pipelines:
+        elif pipeline is not None and pipeline in resources().settings.flows:
             self._halt(error, pipeline)
             return
         else:

@@ -32,7 +32,7 @@ class QueueRow:
 QUEUES: Final = (
     # One task at a time per worker: a shard's batches stay in order, and the watermark's lock is never fought over.
     QueueRow("sync", ("sync.apply",), "solo", 900),
-    QueueRow("audit", (), "solo", 900),
+    QueueRow("audit", ("audit.append",), "solo", 900),
     # Long work that needs much memory has a process of its own, which gives it back.
     QueueRow("backup", (), "prefork", 3000, 1, max_memory_mb=1024, max_tasks=1),
     QueueRow("archive", (), "prefork", 3000, 1, max_memory_mb=1024, max_tasks=10),

@@ -13,9 +13,10 @@ from celery.signals import worker_process_shutdown, worker_shutdown
 from connectors.base import Sink, Source
 from connectors.registry import open_sink, open_source
 from tasks.breakers import Breakers
-from tasks.configuration import control_url, settings
+from tasks.configuration import control_url, settings, with_control
 from tasks.reporter import Reporter
 from tasks.turns import Turns
+from worker_sync.core.sections import LEDGER
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
 
@@ -67,8 +68,8 @@ class Resources:
         key = (database, threading.get_ident())
         sink = self._sinks.get(key)
         if sink is None:
-            url = self.settings.database(database).url.reveal()
-            sink = self._sinks[key] = open_sink(database, url)
+            settings = with_control(self.settings) if database == LEDGER else self.settings
+            sink = self._sinks[key] = open_sink(database, settings.database(database).url.reveal())
         return sink
 
     def drop_sink(self, database: str) -> None:

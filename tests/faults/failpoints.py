@@ -65,7 +65,7 @@ CAPTURE: Final = (
     _capture("table without key copied in part", "after", f"{_CAP}.snapshot:Loader._send_bag"),
     # The stream.
     _capture("batch cut, not published", "before", f"{_CAP}.publisher:Publisher._deliver", 8),
-    _capture("batch handed to the broker's client", "before", "tasks.sync:publish", 8),
+    _capture("batch handed to the broker's client", "before", "tasks.parcels:publish", 8),
     _capture("batch published", "after", f"{_CAP}.publisher:Publisher._deliver", 8),
     _capture("applied, checkpoint not saved", "before", f"{_STORE}.checkpoints:Checkpoints.save", 4),
     _capture("checkpoint saved, source not confirmed", "after", f"{_STORE}.checkpoints:Checkpoints.save", 4),

@@ -9,7 +9,7 @@ from worker_sync.composition.workspace import Workspace
 def create_all(space: Workspace) -> list[str]:
     """Create what is missing; returns what was created, in words. Safe to repeat and to run twice at once."""
     steps = [f"control store: {migration.name}" for migration in space.store.migrate()]
-    for pipeline in space.settings.pipelines.values():
+    for pipeline in space.settings.flows.values():
         steps += [f"{pipeline.target}: table {table}" for table in space.create_target(pipeline)]
     steps += [f"{name}: stream" for name in space.settings.sources if space.create_stream(name)]
     return steps + [f"broker: queue {name}" for name in create_queues(space)]

@@ -102,6 +102,53 @@ class Pipeline(Block):
     def name(self) -> str:
         return self._name
 
+    @property
+    def path(self) -> str:
+        """Where the configuration says it."""
+        return self._name if is_trail(self._name) else f"pipelines.{self._name}"
+
+
+class Audit(Block):
+    """The tables of a source database whose changes are recorded in the ledger, and which of their columns."""
+
+    tables: Annotated[tuple[TableRule, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _records_as_it_is(self) -> Audit:
+        for rule in self.tables:
+            renames = rule.columns is not None and bool(rule.columns.rename)
+            given = {"to": rule.to, "where": rule.where, "fields": rule.fields, "columns.rename": renames}
+            if strange := [name for name, value in given.items() if value]:
+                message = f"{rule.name}: the ledger records tables as they are; remove {' and '.join(strange)}"
+                raise PydanticCustomError("audit", "{message}", {"message": message})
+        return self
+
+
+#: The target of trails. No database can be called that.
+LEDGER: Final = "the ledger"
+_TRAIL: Final = "audit."
+
+
+def trail(source: str, audit: Audit) -> Pipeline:
+    """What records the changes of `source`: a pipeline into the ledger. Nothing of it can be parked, and it follows the
+    tables' definitions: an audit trail has no holes."""
+    made = Pipeline.model_construct(
+        source=source,
+        target=LEDGER,
+        tables=audit.tables,
+        snapshot="none",
+        create_tables=False,
+        schema_changes="apply",
+        on_rejected="halt",
+    )
+    made._name = f"{_TRAIL}{source}"
+    return made
+
+
+def is_trail(pipeline: str) -> bool:
+    """Whether a pipeline of this name records into the ledger."""
+    return pipeline.startswith(_TRAIL)
+
 
 class Capture(Block):
     """Batches, the window of batches that are not applied yet, and the snapshot."""

@@ -24,6 +24,8 @@ from worker_sync.core.errors import ConfigError
 from worker_sync.core.schema import TableSchema
 from worker_sync.core.secrets import Url
 from worker_sync.core.sections import (
+    LEDGER,
+    Audit,
     Breaker,
     Capture,
     Database,
@@ -41,6 +43,7 @@ from worker_sync.core.sections import (
     Spill,
     TimeZone,
     Worker,
+    trail,
 )
 from worker_sync.core.selection import Selected, select
 from worker_sync.core.settings_file import (
@@ -84,6 +87,7 @@ class Settings(Block):
     state_dir: Path = Path(".worker-sync")
     databases: Annotated[dict[Name, Database], Field(min_length=1)]
     pipelines: Annotated[dict[Name, Pipeline], Field(min_length=1)]
+    audit: dict[Name, Audit] = Field(default_factory=dict)
     capture: Capture = Capture()
     spill: Spill | None = None
     worker: Worker = Worker()
@@ -108,20 +112,29 @@ class Settings(Block):
         return self
 
     def database(self, name: str) -> Database:
-        """The database called `name`. Raises ConfigError with the known names."""
+        """The database called `name`; that of the ledger is the control store's, whose address has to be known by then.
+        Raises ConfigError with the known names."""
+        if name == LEDGER:
+            return self._ledger
         if name not in self.databases:
             raise ConfigError(f"no database {name!r} (known: {', '.join(sorted(self.databases))})")
         return self.databases[name]
 
     def pipeline(self, name: str) -> Pipeline:
-        """The pipeline called `name`. Raises ConfigError with the known names."""
-        if name not in self.pipelines:
-            raise ConfigError(f"no pipeline {name!r} (known: {', '.join(sorted(self.pipelines))})")
-        return self.pipelines[name]
+        """The pipeline or trail called `name`. Raises ConfigError with the known names."""
+        if name not in self.flows:
+            raise ConfigError(f"no pipeline {name!r} (known: {', '.join(sorted(self.flows))})")
+        return self.flows[name]
+
+    @cached_property
+    def flows(self) -> dict[str, Pipeline]:
+        """All that leads from a source to somewhere: the pipelines, and the audit trails into the ledger."""
+        trails = [trail(source, audit) for source, audit in self.audit.items()]
+        return self.pipelines | {made.name: made for made in trails}
 
     def pipelines_from(self, source: str) -> list[Pipeline]:
-        """The pipelines that read from the database `source`, in the order of the file."""
-        return [pipeline for pipeline in self.pipelines.values() if pipeline.source == source]
+        """The pipelines that read from the database `source`, in the order of the file, and its trail."""
+        return [pipeline for pipeline in self.flows.values() if pipeline.source == source]
 
     def select(self, pipeline: Pipeline, tables: Sequence[TableSchema]) -> list[Selected]:
         """The tables of its source that `pipeline` carries; see `worker_sync.core.selection.select`."""
@@ -129,9 +142,16 @@ class Settings(Block):
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
-        """The databases that at least one pipeline reads from, in the order of the file."""
-        used = {pipeline.source for pipeline in self.pipelines.values()}
+        """The databases that at least one pipeline or trail reads from, in the order of the file."""
+        used = {pipeline.source for pipeline in self.flows.values()}
         return tuple(name for name in self.databases if name in used)
+
+    @cached_property
+    def _ledger(self) -> Database:
+        assert self.control is not None
+        database = Database(url=Url(f"ledger+{self.control.reveal()}"))
+        database._name = LEDGER
+        return database
 
     def secrets(self) -> set[str]:
         """Every password in the settings, for the log's redaction."""
@@ -143,7 +163,7 @@ class Settings(Block):
             found.add(self.ledger.key.get_secret_value())
         if self.flower.password is not None:
             found.add(self.flower.password.get_secret_value())
-        rules = [rule for pipeline in self.pipelines.values() for rule in pipeline.tables]
+        rules = [rule for pipeline in self.flows.values() for rule in pipeline.tables]
         masks = [mask for rule in rules if rule.columns for mask in rule.columns.mask.values()]
         return found | {mask.secret.get_secret_value() for mask in masks if mask.secret is not None}
 
@@ -199,13 +219,18 @@ def _contradictions(settings: Settings) -> list[Problem]:
                 found.append(complain(f"{at}.{role}", f"no database {database!r}", database, settings.databases))
         if pipeline.source == pipeline.target:
             found.append(Problem(f"{at}.target", "is the source itself; name another database"))
-        found += _repeated_tables(at, pipeline)
+    for source in settings.audit:
+        if source not in settings.databases:
+            found.append(complain(f"audit.{source}", f"no database {source!r}", source, settings.databases))
+    for pipeline in settings.flows.values():
+        found += _repeated_tables(pipeline)
         for index, rule in enumerate(pipeline.tables):
-            found += contradictions(f"{at}.tables[{index}]", rule)
+            found += contradictions(f"{pipeline.path}.tables[{index}]", rule)
     return found + _shared_targets(settings)
 
 
-def _repeated_tables(at: str, pipeline: Pipeline) -> list[Problem]:
+def _repeated_tables(pipeline: Pipeline) -> list[Problem]:
+    at = pipeline.path
     found: list[Problem] = []
     names: dict[str, int] = {}
     targets: dict[str, int] = {}

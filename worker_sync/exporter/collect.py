@@ -127,7 +127,7 @@ class Collector(PrometheusCollector):
 
     def _from_states(self, families: Families) -> None:
         standings = self._store.pipelines.all()
-        for name in self._settings.pipelines:
+        for name in self._settings.flows:
             standing = standings.get(name)
             halted = standing is not None and standing.status is Status.HALTED
             reason = standing.reason if standing is not None and halted else ""

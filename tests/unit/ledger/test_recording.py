@@ -55,7 +55,12 @@ def finished(entry: Prepared, number: int = 7) -> dict[str, Any]:
 def batch(table: TableSchema, *changes: Change, context: str = "", **more: Any) -> Batch:
     info = TransactionInfo("00000000000000ff", TIME_US, "9001")
     sections = [Section(info, len(changes), context)]
-    fields: dict[str, Any] = {"sections": sections, "tables": {1: table}, "changes": list(changes), "upto": Position(info.commit)}
+    fields: dict[str, Any] = {
+        "sections": sections,
+        "tables": {1: table},
+        "changes": list(changes),
+        "upto": Position(info.commit),
+    }
     fields |= {"after": BEGINNING, "captured_at": TIME_US + 1, "host": "db-1"}
     return Batch("shop", "audit.shop", 0, 1, **(fields | more))
 
