@@ -20,6 +20,7 @@ from connectors.ledger.verification import verify_tables
 from tests.integration.ledger_rig import batch, fenced, inserts, opened
 from tests.unit.ledger.independent import agreed
 from tests.unit.ledger.ledgers import OLD, ORIGIN, verifier
+from worker_sync.core.change import Change
 from worker_sync.ledger.canonical import canonical
 from worker_sync.ledger.findings import Report
 from worker_sync.ledger.keys import Ed25519Signer
@@ -49,7 +50,7 @@ class Trail:
             sink.prepare()
             fenced(sink)
             while entries > 0:
-                group = []
+                group: list[list[Change]] = []
                 while entries > 0 and len(group) < 100:
                     group.append(inserts(self.transactions + len(group) + 1, min(size, entries)))
                     entries -= size
