@@ -76,11 +76,10 @@ def make_checkpoint(
     if not signers:
         raise ConfigError("a checkpoint needs a signing key")
     with _locked(url) as connection, LedgerReader(url) as reader:
+        head, newest = _checked(reader, origin, anchor_directories)
         added = registry.add_new(connection, reader, signers)
-        with reader.snapshot():
-            head, newest = _sound_head(reader), reader.newest_note()
-            for where, note in _to_begin_with(newest, anchor_directories, origin):
-                _check_begins(where, note, origin, head, reader.hash_of)
+        if added:
+            head, newest = _checked(reader, origin, anchor_directories)
         is_new = force or newest is None or not _says(newest, head, signers)
         if is_new:
             tree = checkpoint(origin, head.size, head.root, at or datetime.now(UTC))
@@ -107,6 +106,17 @@ def _locked(url: str) -> Iterator[Any]:
             yield connection
     finally:
         session.close()
+
+
+def _checked(
+    reader: LedgerReader, origin: str, directories: Sequence[Path]
+) -> tuple[Frontier, StoredNote | None]:
+    """The tree that may be signed, and the newest checkpoint. Raises LedgerForked."""
+    with reader.snapshot():
+        head, newest = _sound_head(reader), reader.newest_note()
+        for where, note in _to_begin_with(newest, directories, origin):
+            _check_begins(where, note, origin, head, reader.hash_of)
+    return head, newest
 
 
 def _sound_head(reader: LedgerReader) -> Frontier:

@@ -48,8 +48,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Look at the entries from N on. There has to be a checkpoint of N entries: it says what the tree was then, but the "
-    "entries before it are not read, and may have been altered since.",
+    help="Look at the entries from N on. There has to be a checkpoint of N entries: it says what the tree was then, "
+    "but what was before is not read, and may have been altered since.",
 )
 @click.option("--range", "span", nargs=2, type=click.IntRange(min=0), help="Offline: the entries of a part.")
 @as_json_option
