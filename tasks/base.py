@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
+from celery.signals import task_postrun
 from kombu.exceptions import OperationalError
 
 from tasks.breakers import NotNow
@@ -244,3 +245,12 @@ class DisposedTask(AnyTask):
             return None
         name = kwargs.get("pipeline", args[0] if args else None)
         return name if isinstance(name, str) else None
+
+
+@task_postrun.connect
+def forget_frames(retval: Any = None, **_: Any) -> None:
+    """Of an error only its text is needed by now. Celery's tracer refers to it, and its traceback to the frames of the
+    tracer and of all that called it, with the message in every form on its way. Only the collector would free that
+    circle, and it counts objects, not bytes: hundreds of batches that were early are few to it."""
+    if isinstance(retval, BaseException):
+        retval.__traceback__ = retval.__context__ = retval.__cause__ = None

@@ -8,9 +8,11 @@ from psycopg import Connection
 
 from connectors.base import Finding
 from connectors.ledger.schema import OWNER, SCHEMA, grants, hand_over
-from connectors.postgres import checks
+from connectors.postgres import checks, watermarks
 from connectors.postgres.statements import quote
 
+#: How a role is called that a DBA is told to make.
+_WRITER: Final = "worker_sync_ledger_writer"
 #: What a ledger needs of what any target does.
 _SHARED: Final = {"server-version", "writable", "watermark-table"}
 
@@ -22,11 +24,13 @@ SELECT current_database(), current_user, r.rolsuper, r.rolcreaterole,
        coalesce((SELECT pg_has_role(o.oid, 'MEMBER') FROM pg_roles o WHERE o.rolname = '{OWNER}'), false)
 FROM pg_roles r WHERE r.rolname = current_user
 """
+# By number: a name can't be looked up without the right to the schema.
 _RIGHTS: Final = f"""
-SELECT has_schema_privilege('{SCHEMA}', 'USAGE') AND bool_and(has_table_privilege(format('{SCHEMA}.%s', name), 'SELECT')
-       AND (name = 'head' OR has_table_privilege(format('{SCHEMA}.%s', name), 'INSERT')))
-       AND has_any_column_privilege('{SCHEMA}.head', 'UPDATE')
-FROM unnest(ARRAY['head', 'entries', 'subtrees', 'checkpoints']) name
+SELECT bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AND
+                CASE c.relname WHEN 'head' THEN has_any_column_privilege(c.oid, 'UPDATE')
+                               ELSE has_table_privilege(c.oid, 'INSERT') END)
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = '{SCHEMA}' AND c.relname IN ('head', 'entries', 'subtrees', 'checkpoints')
 """
 _MONTHS: Final = f"""
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
@@ -53,13 +57,23 @@ def preflight(connection: Connection[Any]) -> list[Finding]:
 def _rights(connection: Connection[Any], user: str) -> Finding:
     allowed = connection.execute(_RIGHTS).fetchone() == (True,)
     detail = f"role {user} {'adds' if allowed else 'may not add'} to the ledger"
-    return Finding("ledger-tables", allowed, detail, "; ".join(grants(user)))
+    return Finding("ledger-tables", allowed, detail, "; ".join(_grants(user)))
+
+
+def _grants(user: str) -> list[str]:
+    """Those of the ledger, and those of the watermarks, which are no part of it."""
+    role = quote(user)
+    return [
+        *grants(user),
+        f"GRANT USAGE ON SCHEMA {watermarks.SCHEMA} TO {role}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON {watermarks.SCHEMA}.watermarks TO {role}",
+    ]
 
 
 def _owner(connection: Connection[Any], user: str, owner: str | None, able: str, is_member: bool) -> Finding:
     """Who could alter the ledger. No failure: altering it would show, and the embedded server has one role only."""
     check = "ledger-owner"
-    writer = ["CREATE ROLE worker_sync_ledger_writer LOGIN PASSWORD '...'", *grants("worker_sync_ledger_writer")]
+    writer = [f"CREATE ROLE {_WRITER} LOGIN PASSWORD '...'", *_grants(_WRITER)]
     if able:
         return Finding(
             check, True, f"role {user} {able} and so could alter the ledger; verification would show it",

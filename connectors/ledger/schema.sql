@@ -8,7 +8,7 @@ CREATE TABLE worker_sync_ledger.head (
     "only"      boolean     PRIMARY KEY DEFAULT true CHECK ("only"),
     size        bigint      NOT NULL CHECK (size >= 0),
     roots       bytea       NOT NULL CHECK (length(roots) = 32 * bit_count(size::bit(64))),
-    recorded_at timestamptz NOT NULL DEFAULT '-infinity'
+    recorded_at timestamptz NOT NULL DEFAULT 'epoch'
 ) WITH (fillfactor = 20, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 INSERT INTO worker_sync_ledger.head (size, roots) VALUES (0, '');
 

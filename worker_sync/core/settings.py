@@ -86,7 +86,7 @@ class Settings(Block):
     broker_payload_limit_bytes: Annotated[Int, Field(ge=1024)] = 8_388_608
     state_dir: Path = Path(".worker-sync")
     databases: Annotated[dict[Name, Database], Field(min_length=1)]
-    pipelines: Annotated[dict[Name, Pipeline], Field(min_length=1)]
+    pipelines: dict[Name, Pipeline] = Field(default_factory=dict)
     audit: dict[Name, Audit] = Field(default_factory=dict)
     capture: Capture = Capture()
     spill: Spill | None = None
@@ -205,6 +205,8 @@ _HOLDS_LOG: Final = frozenset({"postgresql", "postgres", "memory"})
 
 def _contradictions(settings: Settings) -> list[Problem]:
     found: list[Problem] = []
+    if not settings.flows:
+        found.append(Problem("pipelines", "is missing; add one, or an audit"))
     for name, entry in settings.databases.items():
         if entry.retained_log.policy == "spill" and settings.spill is None:
             message = "spill needs a key: set spill.key (openssl rand -base64 32 makes one)"

@@ -46,41 +46,33 @@ class _Fields:
         """The values of a row, or a key, by column. Raises ValueError for one of another length."""
         if len(row) != len(self._places):
             raise ValueError(f"{len(row)} values for {len(self._places)} columns")
-        values = map(row.__getitem__, self._places)
-        return dict(zip(self.names, [v if type(v) in _LEAVES else value(v) for v in values], strict=True))
+        values = [row[place] for place in self._places]
+        if not _LEAVES.issuperset(map(type, values)):
+            values = [v if (kind := type(v)) in _LEAVES else str(v) if kind is int else value(v) for v in values]
+        return dict(zip(self.names, values, strict=True))
 
 
 class _Table:
     def __init__(self, schema: TableSchema, origin: str) -> None:
         self.origin = origin
         self.name = searchable(origin)
-        self._row = _Fields(schema.column_names)
+        self.row = _Fields(schema.column_names)
         self._key = _Fields(schema.key)
-        self._places = schema.key_indexes
 
-    def before(self, change: Change) -> dict[str, Json] | None:
-        if change.op not in _HAS_BEFORE:
-            return None
-        return dict(MISSING) if change.before is None else self._row.of(change.before)
-
-    def after(self, change: Change) -> dict[str, Json] | None:
-        return None if change.after is None else self._row.of(change.after)
-
-    def key(self, change: Change) -> dict[str, Json] | None:
-        """The row's key as it was before the change, of a new row its first one."""
-        if not self._places or change.op == Op.TRUNCATE:
+    def key(self, change: Change, before: Json, after: Json) -> dict[str, Json] | None:
+        """The row's key as it was before the change, of a new row its first one; `before` and `after` as the entry has
+        them."""
+        if not self._key.names or change.op == Op.TRUNCATE:
             return None
         if change.key is not None:
             return self._key.of(change.key)
-        before, after = change.before, change.after
-        row = before if after is None else after
-        if row is None:
+        if after is None and change.before is None:
             raise ValueError("a change of a table with a key has neither key nor row")
-        parts = [row[place] for place in self._places]
-        if before is not None:
-            there = zip(self._places, parts, strict=True)
-            parts = [before[place] if part is UNCHANGED else part for place, part in there]
-        return self._key.of(tuple(parts))
+        row = before if after is None else after
+        key = {name: row[name] for name in self._key.names}
+        if change.before is not None and _UNCHANGED in key.values():
+            key = {name: before[name] if part == _UNCHANGED else part for name, part in key.items()}
+        return key
 
 
 class _Said(NamedTuple):
@@ -133,7 +125,11 @@ class Recorder:
     def _encoded(self, change: Change, said: _Said) -> Prepared:
         table = self._tables[change.table]
         operation = OPERATIONS[change.op]
-        key, before, after = table.key(change), table.before(change), table.after(change)
+        after = None if change.after is None else table.row.of(change.after)
+        before: Json = None
+        if change.op in _HAS_BEFORE:
+            before = dict(MISSING) if change.before is None else table.row.of(change.before)
+        key = table.key(change, before, after)
         # In the order of the names, which the encoder keeps.
         entry = {
             "actor": said.context.actor,

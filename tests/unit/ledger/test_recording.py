@@ -284,6 +284,11 @@ def test_an_entry_says_up_to_where_its_trail_is_recorded() -> None:
     assert last_position(only(batch(orders(), change))) == "00000000000000ff/3/0"
 
 
+def test_a_change_that_names_no_row_stops_the_trail() -> None:
+    with pytest.raises(Halt, match="neither key nor row"):
+        prepare(batch(orders(), Change(1, Op.DELETE, 1, None, None, None)))
+
+
 @pytest.mark.parametrize("row", [(object(), None, None), ("\ud800", None, None), (1, 2), (1, 2, 3, 4)])
 def test_what_has_no_form_stops_the_trail_without_telling_values(row: tuple[Any, ...]) -> None:
     with pytest.raises(Halt, match=r"public\.orders can't be recorded") as caught:
