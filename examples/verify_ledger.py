@@ -21,8 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 EXITS = {"forked": 14, "altered": 10, "missing": 11, "inserted": 12, "moved": 13, "unsigned": 15, "gap": 0}
-EMPTY = sha256(b"").digest()
-HOLE = bytes(32)
+EMPTY, HOLE = sha256(b"").digest(), bytes(32)
 Tree = namedtuple("Tree", "origin size root anchor")
 
 
@@ -140,8 +139,7 @@ class Export:
             left.append(leaf)
             if size == there or any(tree.size == size for tree in trees):
                 known[size] = fold(left)
-        if HOLE in leaves:
-            there = first + leaves.index(HOLE)
+        there = first + [*leaves, HOLE].index(HOLE)
         agreed: dict[Tree, bool | None] = dict.fromkeys(tree for tree in trees if there == end or tree.size <= there)
         for tree in agreed:
             if tree.size in known:
@@ -166,8 +164,7 @@ class Export:
                 own, kind = -1, None
                 with contextlib.suppress(ValueError, RecursionError, LookupError, TypeError, AttributeError):
                     own, kind = number(json.loads(line)["number"]), json.loads(line).get("kind")
-                while due < there and leaves[due - first] == HOLE:
-                    due += 1
+                due = next((n for n in range(due, there) if leaves[n - first] != HOLE), there)
                 if first <= own < there and leaves[own - first] == HOLE:
                     continue
                 at = due if due < there and leaf == leaves[due - first] else own
@@ -181,11 +178,11 @@ class Export:
                     self.note("moved", at in missing or own != at)
                     self.note("inserted", at in altered)
                     self.note("gap", kind == "gap" and own == at)
-                    missing.update(n for n in range(due, at) if leaves[n - first] != HOLE)
+                    missing.update(range(due, at))
                     missing.discard(at)
                     altered.discard(at)
                     self.intact, due = self.intact + (own == at), max(due, at + 1)
-        self.note("missing", missing or any(leaf != HOLE for leaf in leaves[due - first :]))
+        self.note("missing", missing or due < there)
         self.note("altered", altered)
 
 

@@ -108,9 +108,7 @@ def _locked(url: str) -> Iterator[Any]:
         session.close()
 
 
-def _checked(
-    reader: LedgerReader, origin: str, directories: Sequence[Path]
-) -> tuple[Frontier, StoredNote | None]:
+def _checked(reader: LedgerReader, origin: str, directories: Sequence[Path]) -> tuple[Frontier, StoredNote | None]:
     """The tree that may be signed, and the newest checkpoint. Raises LedgerForked."""
     with reader.snapshot():
         head, newest = _sound_head(reader), reader.newest_note()

@@ -57,8 +57,8 @@ def log(ctx: click.Context, /, row: str | None, limit: int, form: str | None, **
     What is shown is what the tables say; `audit verify` says whether that is true. A change of a key stands under the
     key that the row had before.
     """
-    if row is not None and (given["key"] is not None or given["table"] is None):
-        raise click.UsageError("--row needs --table, and no --key")
+    if row is not None and (given["key"] is not None or given["table"] is None or given["newest_first"]):
+        raise click.UsageError("--row needs --table, and neither --key nor --newest-first")
     with opened(ctx) as (_, reader):
         wanted = _wanted(given, row, limit)
         found = reader.find(wanted)

@@ -24,6 +24,8 @@ _TOLD: Final = {
     "schema": ("text",),
 }
 _LONGEST_KEY: Final = 40
+MISSING: Final = {"missing": True}
+UNCHANGED: Final = {"unchanged": True}
 _ABSENT: Final = object()
 
 
@@ -45,16 +47,20 @@ def print_csv(entries: Iterable[Entry]) -> None:
 
 
 def print_history(entries: Iterable[Entry]) -> None:
-    """What became of a row, as the fields that each change gave other values."""
-    empty = True
+    """What became of a row, oldest entry first, as the fields that each change gave other values. Where the source does
+    not record what was there before, the entry in front says it."""
+    known: Entry | None = None
     for entry in entries:
-        empty = False
         by = shown(entry["actor"]) if entry.get("actor") else "somebody unknown"
         what = click.style(str(entry.get("operation") or entry["kind"]), bold=True)
         click.echo(f"#{entry['number']}  {_time(entry)}  {what} by {by}{_transaction(entry)}")
-        for line in _differences(entry):
+        before = (known or {}) if entry.get("before") == MISSING else _fields(entry.get("before"))
+        for line in _differences(before, _fields(entry.get("after"))):
             click.echo(f"    {line}")
-    if empty:
+        if entry.get("before") == MISSING:
+            click.echo("    (the source does not record what was there before)")
+        known = {**before, **{name: value for name, value in _fields(entry.get("after")).items() if value != UNCHANGED}}
+    if known is None:
         click.echo('No entries of this row. Keys of several columns: --row \'{"order_id": 1, "line": 2}\'')
 
 
@@ -77,11 +83,10 @@ def _more(entry: Entry) -> str:
     return " ".join(shown(entry[name]) for name in names if entry.get(name))
 
 
-def _differences(entry: Entry) -> Iterator[str]:
-    before, after = _fields(entry.get("before")), _fields(entry.get("after"))
+def _differences(before: Entry, after: Entry) -> Iterator[str]:
     for name in [*before, *(name for name in after if name not in before)]:
         old, new = before.get(name, _ABSENT), after.get(name, _ABSENT)
-        if new == {"unchanged": True} or old == new:
+        if new == UNCHANGED or old == new:
             continue
         if old is _ABSENT:
             yield click.style(f"+ {name}: {shown(new)}", fg="green")
@@ -89,12 +94,10 @@ def _differences(entry: Entry) -> Iterator[str]:
             yield click.style(f"- {name}: {shown(old)}", fg="red")
         else:
             yield f"~ {name}: {shown(old)} -> {shown(new)}"
-    if entry.get("before") == {"missing": True}:
-        yield "(the source does not record what was there before)"
 
 
 def _fields(row: Any) -> Entry:
-    return row if isinstance(row, dict) and row != {"missing": True} else {}
+    return row if isinstance(row, dict) and row != MISSING else {}
 
 
 def shown(value: Any) -> str:
@@ -105,9 +108,9 @@ def shown(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return value if value and value.isprintable() and value == value.strip() else json.dumps(value)
-    if value == {"missing": True}:
+    if value == MISSING:
         return "not recorded"
-    if value == {"unchanged": True}:
+    if value == UNCHANGED:
         return "unchanged"
     return json.dumps(value, ensure_ascii=False)
 
