@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 EXITS = {"forked": 14, "altered": 10, "missing": 11, "inserted": 12, "moved": 13, "unsigned": 15, "gap": 0}
-EMPTY = sha256(b"").digest()
+EMPTY, HOLE = sha256(b"").digest(), bytes(32)
 Tree = namedtuple("Tree", "origin size root anchor")
 
 
@@ -118,7 +118,7 @@ class Export:
             self.note("missing", min(first, high) > low or high > max(end, low))
             data = self.read("leaves.bin", bytes) or b""
             leaves = re.findall(b"(?s).{32}", data)[: end - first]
-            self.note("missing", len(leaves) < end - first)
+            self.note("missing", len(leaves) < end - first or HOLE in leaves)
             self.note("inserted", len(data) > 32 * (end - first))
             self.check_trees(trees, first, end, leaves)
             self.check_entries(first, end, leaves)
@@ -139,6 +139,7 @@ class Export:
             left.append(leaf)
             if size == there or any(tree.size == size for tree in trees):
                 known[size] = fold(left)
+        there = first + [*leaves, HOLE].index(HOLE)
         agreed: dict[Tree, bool | None] = dict.fromkeys(tree for tree in trees if there == end or tree.size <= there)
         for tree in agreed:
             if tree.size in known:
@@ -163,6 +164,9 @@ class Export:
                 own, kind = -1, None
                 with contextlib.suppress(ValueError, RecursionError, LookupError, TypeError, AttributeError):
                     own, kind = number(json.loads(line)["number"]), json.loads(line).get("kind")
+                due = next((n for n in range(due, there) if leaves[n - first] != HOLE), there)
+                if first <= own < there and leaves[own - first] == HOLE:
+                    continue
                 at = due if due < there and leaf == leaves[due - first] else own
                 if not first <= at < there or leaf != leaves[at - first]:
                     self.note("inserted", due >= there and not there <= own < end)

@@ -186,6 +186,7 @@ def commands() -> str:
         "| 1 | a finding: a failed check, a difference, a halted pipeline, a wait that took too long |",
         "| 2 | wrong usage or configuration |",
         "| 3 | a system could not be reached |",
+        "| 10 to 15 | `audit`: [what was found](../how-to/audit-trail.md#what-findings-mean) |",
         "| 70 | a defect of Worker-Sync |",
         "| 130 | interrupted by Ctrl-C |",
         "",

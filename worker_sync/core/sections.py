@@ -186,6 +186,17 @@ class Worker(Block):
         return self
 
 
+class Ledger(Block):
+    """The audit ledger's name, `origin`, and how its checkpoints are signed: with `key`, a private key
+    (PRIVATE+KEY+..., or PEM with a `key_name`), by default that of the file `ledger.key` in `state_dir`. Each
+    checkpoint is written into every directory of `anchors`."""
+
+    origin: Annotated[str, StringConstraints(pattern=r"^[^\s+]+$")] = "worker-sync/ledger"
+    key: SecretStr | None = None
+    key_name: str | None = None
+    anchors: tuple[Path, ...] = ()
+
+
 class DeadLetters(Block):
     """How much may be parked before a pipeline halts instead: refused changes of one batch, keys of one shard, changes
     of one pipeline. More than that is no poison row but a broken target."""

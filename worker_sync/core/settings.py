@@ -33,6 +33,7 @@ from worker_sync.core.sections import (
     Exporter,
     Flower,
     Heartbeat,
+    Ledger,
     Log,
     Name,
     Pipeline,
@@ -97,6 +98,7 @@ class Settings(Block):
     log: Log = Log()
     heartbeat: Heartbeat = Heartbeat()
     dead_letters: DeadLetters = DeadLetters()
+    ledger: Ledger = Ledger()
     timezone: TimeZone = "UTC"
     schedules: dict[str, Schedule] = Field(default_factory=dict)
     clock_skew_s: Annotated[Seconds, Field(gt=0)] = 2.0
@@ -157,6 +159,8 @@ class Settings(Block):
         found = {secret for url in urls if url for secret in url.secrets()}
         if self.spill is not None:
             found.add(self.spill.key.get_secret_value())
+        if self.ledger.key is not None:
+            found.add(self.ledger.key.get_secret_value())
         if self.flower.password is not None:
             found.add(self.flower.password.get_secret_value())
         rules = [rule for pipeline in self.flows.values() for rule in pipeline.tables]
@@ -185,7 +189,9 @@ def parse(data: Mapping[str, Any], *, where: str, folder: Path) -> Settings:
     spill = settings.spill and settings.spill.model_copy(
         update={"directory": folder / (settings.spill.directory or state_dir / "spill")}
     )
-    return settings.model_copy(update={"state_dir": state_dir, "spill": spill})
+    anchors = tuple(folder / anchor for anchor in settings.ledger.anchors)
+    ledger = settings.ledger.model_copy(update={"anchors": anchors})
+    return settings.model_copy(update={"state_dir": state_dir, "spill": spill, "ledger": ledger})
 
 
 def json_schema() -> dict[str, Any]:
