@@ -24,7 +24,7 @@ from tasks.resources import resources
 from tasks.retry import SCHEDULED, TRANSIENT
 from tasks.sync import apply_batch
 from worker_sync.core.log import event
-from worker_sync.ledger.findings import Kind, Report
+from worker_sync.ledger.findings import Finding, Kind, Report
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,11 @@ def verify() -> None:
 def _wrong(report: Report) -> str:
     """What is found, in words; empty for nothing. Entries that nobody has signed yet are everyday life, notes that
     nobody trusted has signed are not."""
-    young = sum(found.kind is Kind.UNSIGNED and found.first is not None for found in report.findings)
+    young = sum(_entries(found) for found in report.findings if found.kind is Kind.UNSIGNED)
     counts = {kind: count - young * (kind is Kind.UNSIGNED) for kind, count in report.counts.items()}
     return ", ".join(f"{kind} {count}" for kind, count in counts.items() if count and kind is not Kind.GAP)
+
+
+def _entries(found: Finding) -> int:
+    """How many entries a finding is about."""
+    return 0 if found.first is None else (found.first if found.last is None else found.last) - found.first + 1

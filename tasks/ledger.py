@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from connectors.ledger import anchors
+from worker_sync.core.errors import ConfigError
 from worker_sync.core.settings import Settings
 from worker_sync.ledger.check import Trust
 from worker_sync.ledger.keys import Ed25519Signer, signer_of
-from worker_sync.ledger.note import Verifier
+from worker_sync.ledger.note import NoteError, Verifier, trusted
 
 
 def ledger_url(settings: Settings) -> str:
@@ -24,13 +25,19 @@ def signing_key(settings: Settings) -> Ed25519Signer:
 
 
 def trusted_keys(settings: Settings) -> list[Verifier]:
-    """The configured key, and those of `ledger.trusted`, which signed before it."""
-    return [Verifier.parse(text) for text in (signing_key(settings).verifier_key, *settings.ledger.trusted)]
+    """The configured key, and those of `ledger.trusted`, which signed before it. Raises ConfigError."""
+    try:
+        return trusted([signing_key(settings).verifier_key, *settings.ledger.trusted])
+    except NoteError as error:
+        raise ConfigError(f"ledger.trusted: {error}") from None
+
+
+def anchored(settings: Settings) -> list[str]:
+    """The notes that stand in the configured anchors. Raises Transient for one that can't be read."""
+    ledger = settings.ledger
+    return [note for directory in ledger.anchors for note in anchors.notes(directory, ledger.origin)]
 
 
 def trust(settings: Settings) -> Trust:
-    """Whom the configuration trusts: its keys, and what stands in its anchors. Raises Transient for an anchor that
-    can't be read."""
-    ledger = settings.ledger
-    notes = [note for directory in ledger.anchors for note in anchors.notes(directory, ledger.origin)]
-    return Trust(trusted_keys(settings), notes, ledger.origin)
+    """Whom the configuration trusts. Raises Transient as `anchored` does."""
+    return Trust(trusted_keys(settings), anchored(settings), settings.ledger.origin)

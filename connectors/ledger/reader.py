@@ -44,6 +44,27 @@ class StoredNote(NamedTuple):
     note: str
 
 
+class Figures(NamedTuple):
+    """A ledger at a glance: its entries, those of the newest checkpoint and how long ago that was signed (None without
+    one), and the bytes of all entries on disk."""
+
+    entries: int
+    signed: int | None
+    signed_age_s: float | None
+    bytes: int
+
+
+_FIGURES: Final = """
+SELECT h.size, c.size, extract(epoch FROM clock_timestamp() - c.signed_at)::float8, (
+    SELECT coalesce(sum(pg_total_relation_size(inhrelid)), 0)::bigint FROM pg_inherits
+    WHERE inhparent = 'worker_sync_ledger.entries'::regclass)
+FROM worker_sync_ledger.head h
+LEFT JOIN LATERAL (
+    SELECT size, signed_at FROM worker_sync_ledger.checkpoints ORDER BY size DESC, id DESC LIMIT 1
+) c ON true
+"""
+
+
 class LedgerReader:
     """A ledger's tables. Raises Unreachable and Transient for a server that does not answer, ConfigError for a
     database without a ledger. Used by one thread."""
@@ -150,6 +171,11 @@ class LedgerReader:
         """The server's plan for the first page of `find`, as its JSON."""
         query, parameters = wanted.query(None, _PAGE if wanted.limit is None else wanted.limit)
         return self._rows(f"EXPLAIN (FORMAT JSON) {query}", *parameters)[0][0][0]["Plan"]
+
+    def figures(self) -> Figures | None:
+        """How large the ledger is and how far it is signed, cheaply; None without a head."""
+        found = self._rows(_FIGURES)
+        return Figures(*found[0]) if found else None
 
     # -- checkpoints
 

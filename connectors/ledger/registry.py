@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from connectors.ledger.appender import LOCK, Appender, read_head
+from connectors.ledger.appender import Appender
 from connectors.ledger.filters import Wanted
 from connectors.ledger.reader import LedgerReader
 from connectors.ledger.session import Session
@@ -72,7 +72,5 @@ def retire(url: str, verifier_key: str) -> None:
 
 def _append(connection: Any, action: Literal["added", "retired"], keys: Sequence[str]) -> None:
     entries = [prepared({"kind": KEY_KIND, "action": action, "verifier_key": key}) for key in keys]
-    appender = Appender()
     with connection.transaction():
-        head = read_head(connection.execute(LOCK).fetchone())
-        appender.advance(connection, head, appender.write(connection, entries, head))
+        Appender().append(connection, entries)

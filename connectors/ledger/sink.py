@@ -92,7 +92,7 @@ class LedgerSink(Sink):
             mark = watermarks.fence(connection, pipeline, shard, epoch, identity, start)
             if is_new:
                 entry = trails.opening(connection, trails.source_of(pipeline), identity, start)
-                self._append(connection, [entry])
+                self._appender.append(connection, [entry])
             return mark
 
     def marks(self, pipeline: str) -> dict[int, Mark]:
@@ -151,7 +151,7 @@ class LedgerSink(Sink):
                 # One entry a change, in order: what is beyond the watermark stands last.
                 entries = entries[len(entries) - len(changes) :]
             if entries:
-                self._append(connection, entries)
+                self._appender.append(connection, entries)
             sql, values = watermarks.advance(batch, len(changes))
             connection.execute(sql, values, prepare=True)
         connection.execute("COMMIT", prepare=True)
@@ -161,11 +161,6 @@ class LedgerSink(Sink):
         """Lock the shard's watermark and decide."""
         key = [batch.pipeline, str(batch.shard)]
         return _verdict(connection.execute(watermarks.LOCK, key, prepare=True).fetchone(), batch)
-
-    def _append(self, connection: Connection[Any], entries: list[Prepared]) -> None:
-        head = self._appender.lock(connection)
-        subtrees = self._appender.write(connection, entries, head)
-        self._appender.advance(connection, head, subtrees)
 
 
 def _glance(connection: Connection[Any], batch: Batch) -> Verdict:

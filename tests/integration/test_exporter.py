@@ -76,7 +76,7 @@ def report(lag_ms: float | None = 12.5, **shard: Any) -> dict[str, Any]:
 def scrape(settings: Settings, store: ControlStore, broker: str) -> Samples:
     depths = queues_of(Url(broker), ["sync", "default"])
     with (
-        MetricsServer(Collector(settings, store, depths), "127.0.0.1", 0, store.ping) as server,
+        MetricsServer(Collector(settings, store, depths, None), "127.0.0.1", 0, store.ping) as server,
         urllib.request.urlopen(f"{server.url}/metrics") as answer,
     ):
         text = answer.read().decode()
@@ -186,7 +186,7 @@ def test_every_metric_is_in_the_table_of_names(settings: Settings, store: Contro
 
 def test_health_says_when_the_control_store_is_away(settings: Settings, store: ControlStore, redis_url: str) -> None:
     away = ControlStore("postgresql://127.0.0.1:1/none")
-    collector = Collector(settings, store, dict)
+    collector = Collector(settings, store, dict, None)
     with MetricsServer(collector, "127.0.0.1", 0, away.ping) as server:
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{server.url}/healthz")

@@ -10,14 +10,8 @@ import click
 from connectors.ledger import registry
 from connectors.ledger.checkpoints import make_checkpoint
 from connectors.ledger.exporting import export_ledger
-from worker_sync.cli.audit_options import (
-    control_url,
-    keys_option,
-    opened,
-    progress_bar,
-    signing_key,
-    trusted_keys,
-)
+from tasks.ledger import ledger_url, signing_key
+from worker_sync.cli.audit_options import keys_option, opened, progress_bar, trusted_by
 from worker_sync.cli.options import as_json_option, configured, state
 from worker_sync.cli.output import print_json
 from worker_sync.composition.workspace import Workspace
@@ -48,7 +42,7 @@ def checkpoint(ctx: click.Context, more_keys: Sequence[Path], force: bool, as_js
         settings = space.settings
         signers = [signing_key(settings), *(signer_from_file(path) for path in more_keys)]
         ledger = settings.ledger
-        made = make_checkpoint(control_url(space), ledger.origin, signers, ledger.anchors, force=force)
+        made = make_checkpoint(ledger_url(space.settings), ledger.origin, signers, ledger.anchors, force=force)
     tree = made.checkpoint
     if as_json:
         shown = {"origin": tree.origin, "size": tree.size, "time": tree.time, "new": made.is_new}
@@ -85,7 +79,7 @@ def export(
     nothing of ours. Nothing is mended on the way: what is wrong in the ledger is wrong in its export.
     """
     with opened(ctx) as (settings, reader), progress_bar(quiet=as_json) as progress:
-        keys = trusted_keys(settings, key_files)
+        keys = trusted_by(settings, key_files)
         origin = settings.ledger.origin
         made = export_ledger(reader, directory, origin, keys, (first, end), progress=progress)
     if as_json:
@@ -145,6 +139,6 @@ def retire(ctx: click.Context, key: str) -> int:
     with Workspace(state(ctx).settings()) as space:
         if key == signing_key(space.settings).verifier_key:
             raise ConfigError("this key is the configured one; set ledger.key to the next one first")
-        registry.retire(control_url(space), key)
+        registry.retire(ledger_url(space.settings), key)
     click.echo("The ledger says so from now on. Next: worker-sync audit checkpoint")
     return 0

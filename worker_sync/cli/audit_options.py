@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 
 from connectors.ledger.reader import LedgerReader
+from tasks.ledger import ledger_url, trusted_keys
 from worker_sync.cli.options import state
 from worker_sync.composition.workspace import Workspace
 from worker_sync.core.errors import ConfigError
 from worker_sync.core.settings import Settings
 from worker_sync.ledger.entries import Progress
-from worker_sync.ledger.keys import Ed25519Signer, signer_of
 from worker_sync.ledger.note import NoteError, Verifier, trusted
 
 keys_option = click.option(
@@ -24,28 +24,15 @@ keys_option = click.option(
     multiple=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Trust the verifier keys in FILE, one a line, instead of the configured key.",
+    help="Trust the verifier keys in FILE, one a line, instead of the configured ones.",
 )
-
-
-def control_url(space: Workspace) -> str:
-    """The address of the database that has the ledger."""
-    control = space.settings.control
-    assert control is not None
-    return control.reveal()
 
 
 @contextmanager
 def opened(ctx: click.Context) -> Iterator[tuple[Settings, LedgerReader]]:
     """The settings and the ledger that a command reads."""
-    with Workspace(state(ctx).settings()) as space, LedgerReader(control_url(space)) as reader:
+    with Workspace(state(ctx).settings()) as space, LedgerReader(ledger_url(space.settings)) as reader:
         yield space.settings, reader
-
-
-def signing_key(settings: Settings) -> Ed25519Signer:
-    """The configured key. Raises ConfigError with what to do where there is none."""
-    key = settings.ledger.key
-    return signer_of(key.get_secret_value() if key else None, settings.ledger.key_name, Path(settings.state_dir))
 
 
 def keys_in(files: Sequence[Path]) -> list[Verifier]:
@@ -62,9 +49,9 @@ def keys_in(files: Sequence[Path]) -> list[Verifier]:
     return found
 
 
-def trusted_keys(settings: Settings, files: Sequence[Path]) -> list[Verifier]:
-    """The keys that a command trusts: those of the files, or else the configured one."""
-    return keys_in(files) if files else trusted([signing_key(settings).verifier_key])
+def trusted_by(settings: Settings, files: Sequence[Path]) -> list[Verifier]:
+    """The keys that a command trusts: those of the files, or else the configured ones."""
+    return keys_in(files) if files else trusted_keys(settings)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from connectors.ledger.proving import Consistency, Inclusion, prove_consistency, prove_entry
-from worker_sync.cli.audit_options import keys_option, opened, trusted_keys
+from worker_sync.cli.audit_options import keys_option, opened, trusted_by
 from worker_sync.cli.options import as_json_option, configured
 from worker_sync.cli.output import print_json
 
@@ -46,7 +46,7 @@ def prove(
     if (entry is None) == (sizes is None):
         raise click.UsageError("give an ENTRY, or --consistency SIZE1 SIZE2")
     with opened(ctx) as (settings, reader):
-        keys = trusted_keys(settings, key_files)
+        keys = trusted_by(settings, key_files)
         if sizes is not None:
             return _consistency(prove_consistency(reader, *sizes, keys), as_json)
         assert entry is not None

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import click
 
-from connectors.ledger import anchors
 from connectors.ledger.verification import verify_tables
-from worker_sync.cli.audit_options import keys_in, keys_option, opened, progress_bar, trusted_keys
+from tasks.ledger import anchored
+from worker_sync.cli.audit_options import keys_in, keys_option, opened, progress_bar, trusted_by
 from worker_sync.cli.options import as_json_option, configured
-from worker_sync.core.settings import Settings
 from worker_sync.ledger.findings import MAX_FINDINGS, Finding, Kind, Report
 from worker_sync.ledger.verify import Trust
 from worker_sync.ledger.verify import verify as verify_export
@@ -82,15 +81,10 @@ def verify(
     if span:
         raise click.UsageError("--range is for an export; see --from")
     with opened(ctx) as (settings, reader), progress_bar(quiet=as_json) as progress:
-        notes += _anchored(settings)
-        trust = Trust(trusted_keys(settings, key_files), notes, origin or settings.ledger.origin)
+        notes += anchored(settings)
+        trust = Trust(trusted_by(settings, key_files), notes, origin or settings.ledger.origin)
         report = verify_tables(reader, trust, first, progress)
     return told(report, as_json)
-
-
-def _anchored(settings: Settings) -> list[str]:
-    ledger = settings.ledger
-    return [note for directory in ledger.anchors for note in anchors.notes(directory, ledger.origin)]
 
 
 def told(report: Report, as_json: bool) -> int:

@@ -188,12 +188,13 @@ class Worker(Block):
 
 class Ledger(Block):
     """The audit ledger's name, `origin`, and how its checkpoints are signed: with `key`, a private key
-    (PRIVATE+KEY+..., or PEM with a `key_name`), by default that of the file `ledger.key` in `state_dir`. Each
-    checkpoint is written into every directory of `anchors`."""
+    (PRIVATE+KEY+..., or PEM with a `key_name`), by default that of the file `ledger.key` in `state_dir`. `trusted`
+    are the verifier keys that signed before it. Each checkpoint is written into every directory of `anchors`."""
 
     origin: Annotated[str, StringConstraints(pattern=r"^[^\s+]+$")] = "worker-sync/ledger"
     key: SecretStr | None = None
     key_name: str | None = None
+    trusted: tuple[str, ...] = ()
     anchors: tuple[Path, ...] = ()
 
 
