@@ -177,6 +177,11 @@ class LedgerReader:
         found = self._rows(_FIGURES)
         return Figures(*found[0]) if found else None
 
+    def counted(self, kind: str) -> int:
+        """How many entries are of that kind."""
+        found = self._rows("SELECT count(*) FROM worker_sync_ledger.entries WHERE kind = %s", kind)
+        return int(found[0][0])
+
     # -- checkpoints
 
     def notes(self, largest: int | None = None) -> Iterator[StoredNote]:
