@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from typing import Final, TypeAlias
 
 from connectors.ledger.reader import RANGE, LedgerReader
 from worker_sync.core.errors import ConfigError
@@ -13,8 +15,12 @@ from worker_sync.ledger.findings import Kind, Report
 from worker_sync.ledger.growing import TILE, Growing, Grown
 from worker_sync.ledger.merkle import TILE_HEIGHT, Frontier, complete_subtrees, paired
 from worker_sync.ledger.proofs import consistency_proof, subtree_roots
+from worker_sync.ledger.searched import StoredRow
 from worker_sync.ledger.statements import Tree
 from worker_sync.ledger.stored import RowCheck
+
+_Range: TypeAlias = tuple[int, int, list[StoredRow], dict[tuple[int, int], bytes]]
+"""First, end, the rows between, the stored subtrees that they complete."""
 
 #: Levels of subtrees that are stored, below that of a tree of all numbers.
 _LEVELS: Final = range(TILE_HEIGHT, 63, TILE_HEIGHT)
@@ -96,16 +102,29 @@ class _TableCheck:
         rows = RowCheck(start.size, end, self._findings)
         rows.stray(self._reader.strays(end))
         growing = Growing(start, [*(s.size for s in self._check.statements if s.size <= end), end])
-        at, total = start.size, end - start.size
-        while at < end:
-            until = min((at // RANGE + 1) * RANGE, end)
-            leaves = rows.range(at, until, self._reader.rows(at, until))
+        for at, until, found, stored in self._ranges(start.size, end):
+            leaves = rows.range(at, until, found)
             rows.fill(at, leaves)
-            growing.append(leaves, self._stored(at, until), rows.doubts)
-            at = until
+            growing.append(leaves, stored, rows.doubts)
             if self._progress:
-                self._progress("entries", at - start.size, total)
+                self._progress("entries", until - start.size, end - start.size)
         return rows, growing
+
+    def _ranges(self, first: int, end: int) -> Iterator[_Range]:
+        """The rows of [first, end), range by range. While one is looked at, the server works at the next."""
+        edges = [first, *range((first // RANGE + 1) * RANGE, end, RANGE), end] if first < end else []
+        with ThreadPoolExecutor(1, "ledger-reader") as pool:
+            ahead: Future[_Range] | None = None
+            for at, until in pairwise(edges):
+                following = pool.submit(self._range, at, until)
+                if ahead is not None:
+                    yield ahead.result()
+                ahead = following
+            if ahead is not None:
+                yield ahead.result()
+
+    def _range(self, first: int, end: int) -> _Range:
+        return first, end, self._reader.rows(first, end), self._stored(first, end)
 
     def _stored(self, first: int, end: int) -> dict[tuple[int, int], bytes]:
         """The stored subtrees that the leaves [first, end) complete."""
