@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Final
 
 from connectors.ledger.checkpoints import make_checkpoint
 from connectors.ledger.reader import LedgerReader
@@ -29,7 +30,9 @@ from worker_sync.ledger.findings import Finding, Kind, Report
 log = logging.getLogger(__name__)
 
 #: What the health results call the ledger.
-SUBJECT = "ledger"
+SUBJECT: Final = "ledger"
+#: Seconds within which an entry has to be signed: many runs of `audit.checkpoint`.
+UNSIGNED_S: Final = 900.0
 
 
 @app.task(name="audit.append", base=DisposedTask, policy=TRANSIENT, about_pipeline=True, parked=False, typing=False)
@@ -61,7 +64,7 @@ def verify() -> None:
     begun = time.monotonic()
     with exclusive("audit.verify"), LedgerReader(ledger_url(settings)) as reader:
         report = verify_tables(reader, trust(settings))
-    wrong = _wrong(report)
+        wrong = _wrong(report, reader)
     resources().control().health.put(SUBJECT, not wrong, wrong, (time.monotonic() - begun) * 1000)
     extra = event("ledger-verified", entries=report.end, wrong=wrong)
     if wrong:
@@ -70,10 +73,12 @@ def verify() -> None:
         log.info("%d entries of the ledger are verified", report.end, extra=extra)
 
 
-def _wrong(report: Report) -> str:
-    """What is found, in words; empty for nothing. Entries that nobody has signed yet are everyday life, notes that
-    nobody trusted has signed are not."""
-    young = sum(_entries(found) for found in report.findings if found.kind is Kind.UNSIGNED)
+def _wrong(report: Report, reader: LedgerReader) -> str:
+    """What is found, in words; empty for nothing. That the newest entries are not signed yet is everyday life, unless
+    they have been there for long: then nobody signs, or the newest checkpoints are gone."""
+    young = sum(
+        _entries(found) for found in report.findings if found.kind is Kind.UNSIGNED and _is_young(found, reader)
+    )
     counts = {kind: count - young * (kind is Kind.UNSIGNED) for kind, count in report.counts.items()}
     return ", ".join(f"{kind} {count}" for kind, count in counts.items() if count and kind is not Kind.GAP)
 
@@ -81,3 +86,8 @@ def _wrong(report: Report) -> str:
 def _entries(found: Finding) -> int:
     """How many entries a finding is about."""
     return 0 if found.first is None else (found.first if found.last is None else found.last) - found.first + 1
+
+
+def _is_young(found: Finding, reader: LedgerReader) -> bool:
+    age_s = None if found.first is None else reader.age_s(found.first)
+    return age_s is not None and age_s < UNSIGNED_S

@@ -155,6 +155,12 @@ class LedgerReader:
         found = self._rows("SELECT leaf, entry FROM worker_sync_ledger.entries WHERE number = %s", number)
         return found[0] if found else None
 
+    def age_s(self, number: int) -> float | None:
+        """Seconds since a row of that number was recorded, as it says; None where there is none."""
+        age = "extract(epoch FROM clock_timestamp() - recorded_at)::float8"
+        found = self._rows(f"SELECT {age} FROM worker_sync_ledger.entries WHERE number = %s", number)
+        return found[0][0] if found else None
+
     def find(self, wanted: Wanted) -> Iterator[tuple[int, str]]:
         """(number, entry) of those that are wanted, in order; read page by page, each in a snapshot of its own."""
         left, at = wanted.limit, None

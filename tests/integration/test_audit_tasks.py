@@ -78,6 +78,20 @@ def test_entries_that_nobody_has_signed_yet_are_no_failure(trail: Trail) -> None
     assert health(trail).ok is True
 
 
+def test_entries_that_nobody_has_signed_for_long_are_a_failure(trail: Trail, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(trail, anchors=[])
+    run(audit.checkpoint)
+    trail.record(10)
+    run(audit.checkpoint)
+    with superuser(trail.url) as connection:
+        connection.execute("DELETE FROM worker_sync_ledger.checkpoints WHERE size = 312")
+    # As if the quarter of an hour had passed.
+    monkeypatch.setattr(audit, "UNSIGNED_S", 0.0)
+    run(audit.verify)
+    assert health(trail).ok is False
+    assert "unsigned 10" in health(trail).detail
+
+
 def test_an_altered_entry_is_what_the_health_of_the_ledger_says(trail: Trail) -> None:
     run(audit.checkpoint)
     with superuser(trail.url) as connection:
