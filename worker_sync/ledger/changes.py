@@ -20,7 +20,7 @@ from worker_sync.ledger.canonical import MISSING, Json, utf16, value
 from worker_sync.ledger.context import NO_CONTEXT, Context, read_context
 from worker_sync.ledger.indexed import Indexed, searchable, shortened
 from worker_sync.ledger.prepared import Prepared, moment_or_none, split
-from worker_sync.ledger.sealing import Sealer
+from worker_sync.ledger.sealing import Sealer, TableSealer
 
 CHANGE_KIND: Final = "change"
 OPERATIONS: Final = {
@@ -59,7 +59,7 @@ class _Fields:
 class _Table:
     def __init__(self, schema: TableSchema, origin: str, sealer: Sealer | None) -> None:
         self.origin = origin
-        self.sealer = sealer and sealer.of(schema, origin)
+        self.sealer = None if sealer is None else sealer.of(schema, origin)
         self.name = searchable(origin)
         self.row = _Fields(schema.column_names)
         self._key = _Fields(schema.key)
@@ -138,11 +138,7 @@ class Recorder:
         change_id = f"{said.id_prefix}{change.ordinal}"
         changed = _changed(change, before, after)
         if table.sealer is not None:
-            if after is not None:
-                after = table.sealer.row(change, change_id, "after", after)
-            if change.before is not None and before is not None:
-                before = table.sealer.row(change, change_id, "before", before)
-            key = key and table.sealer.key(key)
+            before, after, key = _sealed(table.sealer, change, change_id, before, after, key)
         # In the order of the names, which the encoder keeps.
         entry = {
             "actor": said.context.actor,
@@ -168,6 +164,16 @@ class Recorder:
         searched = None if key is None else shortened(_encode(list(key.values())).decode())
         found = Indexed(CHANGE_KIND, self._source, table.name, operation, searched, *said.searched)
         return split(_encode(entry), found)
+
+
+def _sealed(
+    sealer: TableSealer, change: Change, change_id: str, before: Json, after: Json, key: Json
+) -> tuple[Json, Json, Json]:
+    if after is not None:
+        after = sealer.row(change, change_id, "after", after)
+    if change.before is not None and before is not None:
+        before = sealer.row(change, change_id, "before", before)
+    return before, after, None if key is None else sealer.key(key)
 
 
 def _changed(change: Change, before: Json, after: Json) -> list[str] | None:

@@ -102,7 +102,7 @@ def subjects(batch: Batch, personal: Personal) -> set[str]:
     tables: dict[int, Subjects | None] = {}
     for number, schema in batch.tables.items():
         columns = personal.of(batch.source, batch.origin(number))
-        tables[number] = columns and Subjects(personal, columns, batch.source, schema)
+        tables[number] = None if columns is None else Subjects(personal, columns, batch.source, schema)
     for change in batch.changes:
         table = tables[change.table]
         if table is not None:

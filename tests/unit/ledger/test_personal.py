@@ -75,8 +75,8 @@ def test_any_change_opens_to_what_it_would_be_without_sealing(made: tuple[TableS
     keys = Keys()
     try:
         (entry,) = recorded(declared(subject, *columns), table, change, keys=keys)
-    except Halt as halt:
-        assert halt.state == State.UNREPRESENTABLE_VALUE
+    except Halt:
+        assert UNCHANGED in [row[table.column_names.index(subject)] for row in (change.before, change.after) if row]
         return
     for side in ("before", "after"):
         if entry[side] not in (None, {"missing": True}):
@@ -101,7 +101,7 @@ def test_an_update_is_sealed_for_both_its_subjects() -> None:
     assert entry["after"]["note"] == {"unchanged": True}
     assert entry["changed"] == ["id", "state"]
     assert entry["key"] == {"id": KEY.keyed("shop", "public.orders", "ann")}
-    assert not {"ann", "bob", "a@x", "b@x"} & {word for word in json.dumps(entry).split('"')}
+    assert not {"ann", "bob", "a@x", "b@x"} & set(json.dumps(entry).split('"'))
 
 
 def test_nothing_tells_null_and_short_texts_from_each_other() -> None:
