@@ -1,7 +1,7 @@
 """Which values of a change are personal and whose they are, and the sealing of them before the entry is hashed.
 
 The subjects of a batch are known before their keys are: `subjects` finds them, the ledger's database gives their keys,
-and `Sealer` seals with these.
+and `BatchSealer` seals with these.
 """
 
 from __future__ import annotations
@@ -71,12 +71,22 @@ class Subjects:
         named = row[self._at]
         if named is UNCHANGED:
             named = self._elsewhere(change, change.before)
+        return self._id_of(named)
+
+    def _id_of(self, named: Value) -> str:
         # Texts and numbers alone: True would be 1.
         found = self._known.get(named) if type(named) in (str, int) else None
         if found is None:
             found = self._id(named)
             if type(named) in (str, int):
                 self._known[named] = found
+        return found
+
+    def all_of(self, change: Change) -> set[str]:
+        """The ids of all subjects of a change, also of the one whom only its key names. Raises Halt."""
+        found = {self.of(change, side) for side in _sides(change)}
+        if self._in_key is not None and change.key is not None:
+            found.add(self._id_of(change.key[self._in_key]))
         return found
 
     def _id(self, named: Value) -> str:
@@ -96,18 +106,13 @@ class Subjects:
         )
 
 
-def subjects(batch: Batch, personal: Personal) -> set[str]:
-    """The ids of all subjects of a batch. Raises Halt as `Subjects` does, and for a value that has no form."""
-    found: set[str] = set()
+def subjects(batch: Batch, personal: Personal) -> list[set[str]]:
+    """The ids of the subjects of each change, in order. Raises Halt as `Subjects` does."""
     tables: dict[int, Subjects | None] = {}
     for number, schema in batch.tables.items():
         columns = personal.of(batch.source, batch.origin(number))
         tables[number] = None if columns is None else Subjects(personal, columns, batch.source, schema)
-    for change in batch.changes:
-        table = tables[change.table]
-        if table is not None:
-            found.update(table.of(change, side) for side in _sides(change))
-    return found
+    return [set() if (table := tables[change.table]) is None else table.all_of(change) for change in batch.changes]
 
 
 class BatchSealer:
