@@ -167,6 +167,23 @@ class LedgerReader:
                 return
             left, at = None if left is None else left - len(found), found[-1][0]
 
+    def wrapped_key(self, subject: str, generation: int) -> bytes | None:
+        """The wrapped key of a subject; None for one that was destroyed, or is not there."""
+        query = "SELECT wrapped_key FROM worker_sync_ledger.subjects WHERE id = %s AND generation = %s"
+        found = self._rows(query, subject, generation)
+        return found[0][0] if found else None
+
+    def changes_of(self, subject: str) -> int:
+        """How many changes hold values that are sealed with keys of a subject which are still there."""
+        query = """
+        SELECT count(*) FROM worker_sync_ledger.subject_entries s
+        JOIN worker_sync_ledger.subjects k ON k.id = s.subject AND k.generation = s.generation
+        JOIN worker_sync_ledger.entries e ON e.number = s.number AND e.kind = 'change'
+        WHERE s.subject = %s AND k.wrapped_key IS NOT NULL
+        """
+        found: int = self._rows(query, subject)[0][0]
+        return found
+
     def explain(self, wanted: Wanted) -> Any:
         """The server's plan for the first page of `find`, as its JSON."""
         query, parameters = wanted.query(None, _PAGE if wanted.limit is None else wanted.limit)

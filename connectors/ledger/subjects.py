@@ -33,6 +33,10 @@ INSERT INTO worker_sync_ledger.subjects (id, generation, wrapped_key)
 SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[]) AS made (id, generation, wrapped_key) ORDER BY id
 ON CONFLICT DO NOTHING
 """
+_DESTROY: Final = """
+UPDATE worker_sync_ledger.subjects SET wrapped_key = NULL, forgotten_at = clock_timestamp()
+WHERE id = $1 AND generation = $2::int AND wrapped_key IS NOT NULL
+"""
 _NOTE: Final = """
 INSERT INTO worker_sync_ledger.subject_entries (subject, number, generation)
 SELECT * FROM unnest($1::text[], $2::bigint[], $3::int[])
@@ -61,9 +65,7 @@ class SubjectKeys:
 
     def note(self, connection: Connection[Any], first: int, found: Sequence[Mapping[str, SubjectKey]]) -> None:
         """Note whose data the entries from number `first` on hold. Raises psycopg.Error."""
-        rows = [(who, n, key.subject.generation) for n, keys in enumerate(found, first) for who, key in keys.items()]
-        if rows:
-            connection.execute(_NOTE, [list(column) for column in zip(*rows, strict=True)], prepare=True)
+        note(connection, [(key.subject, number) for number, keys in enumerate(found, first) for key in keys.values()])
 
     def _make(self, connection: Connection[Any], subjects: Sequence[Subject]) -> None:
         columns = [[s.id for s in subjects], [s.generation for s in subjects], [self._key.make(s) for s in subjects]]
@@ -78,6 +80,24 @@ class SubjectKeys:
                 self._opened.popitem(last=False)
         self._opened.move_to_end(who)
         return known[1]
+
+
+def note(connection: Connection[Any], rows: Sequence[tuple[Subject, int]]) -> None:
+    """Note that entries, by their numbers, are of subjects. Raises psycopg.Error."""
+    if rows:
+        columns = [[s.id for s, _ in rows], [number for _, number in rows], [s.generation for s, _ in rows]]
+        connection.execute(_NOTE, columns, prepare=True)
+
+
+def newest(connection: Connection[Any], subject: str) -> Subject | None:
+    """The subject's newest generation; None where no key is kept of it. Raises psycopg.Error."""
+    generation, wrapped = _newest(connection, [subject]).get(subject, (0, None))
+    return None if wrapped is None else Subject(subject, generation)
+
+
+def destroy(connection: Connection[Any], subject: Subject) -> bool:
+    """Destroy a subject's key; False where it was destroyed before. Raises psycopg.Error."""
+    return connection.execute(_DESTROY, [subject.id, subject.generation]).rowcount == 1
 
 
 def _newest(connection: Connection[Any], ids: Sequence[str]) -> dict[str, tuple[int, bytes | None]]:

@@ -59,7 +59,7 @@ WANTED: dict[str, tuple[Wanted, str]] = {
     "everything": (Wanted(limit=100), "pkey"),
     "the newest": (Wanted(newest_first=True, limit=100), "pkey"),
     "a range of numbers": (Wanted(first=1000, end=2000, limit=100), "pkey"),
-    "a row": (Wanted(source="shop", table="public.t1", key='["1"]', limit=100), "source_table_name_key"),
+    "a row": (Wanted(source="shop", table="public.t1", keys=['["1"]'], limit=100), "source_table_name_key"),
     "an actor": (Wanted(actor="user 7", limit=100), "actor"),
     "an actor, the newest first": (Wanted(actor="user 7", newest_first=True, limit=100), "actor"),
     "a transaction": (Wanted(transaction="77", limit=100), "transaction"),
