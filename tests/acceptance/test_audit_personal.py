@@ -111,6 +111,20 @@ def test_values_that_changed_places_are_found(workplace: Path) -> None:
     assert audit(workplace, "verify").code == 10
 
 
+def test_two_people_have_somebody_forgotten(workplace: Path) -> None:
+    whom = (ANN[0], *TABLE)
+    assert audit(workplace, "forget", *whom, "--dry-run").out.startswith("2 changes hold")
+    asked = audit(workplace, "forget", *whom, "--request", "--by", "anna")
+    assert (asked.code, "audit forget --approve 5" in asked.out) == (0, True), asked
+    assert audit(workplace, "forget", "--approve", "5", "--by", "anna").code == 2
+    assert audit(workplace, "forget", "--approve", "5", "--by", "bob").code == 0
+    assert audit(workplace, "checkpoint").code == 0
+    export(workplace, "forgotten")
+    shown = lines(audit(workplace, "log", *TABLE, "--subject", ANN[0], "--json", "--reveal", "--kind", "change"))
+    assert [entry["after"]["name"] for entry in shown] == [{"forgotten": True}] * 2
+    assert audit(workplace, "verify").code == 0
+
+
 def test_what_is_missing_is_said(workplace: Path) -> None:
     assert audit(workplace, "log", "--subject", "x").code == 2
     undeclared = audit(workplace, "log", "--table", "public.orders", "--subject", "x")

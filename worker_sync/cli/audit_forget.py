@@ -44,14 +44,12 @@ def forget(
     """
     if dry_run + asks + (approve is not None) != 1:
         raise click.UsageError("give one of --dry-run, --request and --approve REQUEST")
-    if (approve is None) != (subject is not None and table is not None) or (
-        approve is not None and subject is not None
-    ):
-        raise click.UsageError("--dry-run and --request need SUBJECT and --table, --approve needs neither")
     if approve is not None:
+        if subject is not None or table is not None:
+            raise click.UsageError("--approve takes whom from the request: leave SUBJECT and --table out")
         return _approve(ctx, approve, by or _user())
-    assert subject is not None
-    assert table is not None
+    if subject is None or table is None:
+        raise click.UsageError("--dry-run and --request need SUBJECT and --table")
     with opened(ctx) as (settings, reader):
         source, whom = subject_id(settings, source, table, subject)
         count = reader.changes_of(whom)
