@@ -12,6 +12,7 @@ from worker_sync.ledger.entries import Progress
 from worker_sync.ledger.findings import Kind, Report
 from worker_sync.ledger.growing import TILE, Growing, Grown
 from worker_sync.ledger.merkle import TILE_HEIGHT, Frontier, complete_subtrees, paired
+from worker_sync.ledger.noted import unnoted
 from worker_sync.ledger.proofs import consistency_proof, subtree_roots
 from worker_sync.ledger.statements import Tree
 from worker_sync.ledger.stored import RowCheck
@@ -99,7 +100,10 @@ class _TableCheck:
         at, total = start.size, end - start.size
         while at < end:
             until = min((at // RANGE + 1) * RANGE, end)
-            leaves = rows.range(at, until, self._reader.rows(at, until))
+            read = self._reader.rows(at, until)
+            leaves = rows.range(at, until, read)
+            for number in unnoted(read, self._reader.noted):
+                self._findings.add(Kind.ALTERED, "the search by subject does not find it", number)
             rows.fill(at, leaves)
             growing.append(leaves, self._stored(at, until), rows.doubts)
             at = until

@@ -135,6 +135,25 @@ def test_a_failed_approval_leaves_the_key(ledger: LedgerSink, target_db: str) ->
     assert revealed(target_db) == [ANN[1], BOB[1]]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM worker_sync_ledger.subject_entries WHERE number = 2",
+        "UPDATE worker_sync_ledger.subject_entries SET generation = 2 WHERE number = 2",
+        "UPDATE worker_sync_ledger.subject_entries SET subject = 'x' WHERE number = 2",
+    ],
+)
+def test_an_entry_that_is_hidden_from_the_search_is_altered(
+    ledger: LedgerSink, target_db: str, tmp_path: Path, statement: str
+) -> None:
+    trail = Trail(target_db, tmp_path)
+    trail.sign()
+    with superuser(target_db) as connection:
+        connection.execute(statement.encode())
+    report = trail.verified()
+    assert [(finding.kind, finding.first) for finding in report.findings] == [(Kind.ALTERED, 2)]
+
+
 def test_a_swap_of_two_values_is_altered(ledger: LedgerSink, target_db: str, tmp_path: Path) -> None:
     trail = Trail(target_db, tmp_path)
     trail.sign()
