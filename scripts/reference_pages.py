@@ -95,7 +95,8 @@ def _nested(where: str, block: Schema, schema: Schema) -> Iterator[str]:
                 yield from _nested(where, inner, schema)
         inner_block = _block_of(value, schema)
         if inner_block is not None:
-            inside = f"{where} `{key}`" + (", by column" if value.get("type") == "object" else "")
+            by = "table" if key == "personal_data" else "column"
+            inside = f"{where} `{key}`" + (f", by {by}" if value.get("type") == "object" else "")
             yield from _section(inside, inner_block, schema)
             yield from _nested(inside, inner_block, schema)
 

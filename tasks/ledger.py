@@ -5,17 +5,39 @@ from __future__ import annotations
 from pathlib import Path
 
 from connectors.ledger import anchors
+from connectors.ledger.sink import LedgerSink
 from worker_sync.core.errors import ConfigError
+from worker_sync.core.sections import LEDGER
 from worker_sync.core.settings import Settings
 from worker_sync.ledger.check import Trust
+from worker_sync.ledger.envelope import PersonalKey
 from worker_sync.ledger.keys import Ed25519Signer, signer_of
 from worker_sync.ledger.note import NoteError, Verifier, trusted
+from worker_sync.ledger.personal import Personal, PersonalColumns
 
 
 def ledger_url(settings: Settings) -> str:
     """The address of the database that has the ledger."""
     assert settings.control is not None
     return settings.control.reveal()
+
+
+def personal(settings: Settings) -> Personal | None:
+    """What the trails have of personal data; None where nothing is declared."""
+    key = settings.ledger.personal_key
+    tables = {
+        (source, name): PersonalColumns(declared.subject, declared.columns, declared.namespace or name)
+        for source, audit in settings.audit.items()
+        for name, declared in audit.personal_data.items()
+    }
+    if key is None or not tables:
+        return None
+    return Personal(PersonalKey(key.get_secret_value()), tables)
+
+
+def open_ledger(settings: Settings) -> LedgerSink:
+    """The ledger as the sink that trails are recorded with; connects on first use."""
+    return LedgerSink(LEDGER, settings.database(LEDGER).url.reveal(), personal(settings))
 
 
 def signing_key(settings: Settings) -> Ed25519Signer:

@@ -14,6 +14,7 @@ from connectors.base import Sink, Source
 from connectors.registry import open_sink, open_source
 from tasks.breakers import Breakers
 from tasks.configuration import control_url, settings, with_control
+from tasks.ledger import open_ledger
 from tasks.reporter import Reporter
 from tasks.turns import Turns
 from worker_sync.core.sections import LEDGER
@@ -68,9 +69,13 @@ class Resources:
         key = (database, threading.get_ident())
         sink = self._sinks.get(key)
         if sink is None:
-            settings = with_control(self.settings) if database == LEDGER else self.settings
-            sink = self._sinks[key] = open_sink(database, settings.database(database).url.reveal())
+            sink = self._sinks[key] = self._opened(database)
         return sink
+
+    def _opened(self, database: str) -> Sink:
+        if database == LEDGER:
+            return open_ledger(with_control(self.settings))
+        return open_sink(database, self.settings.database(database).url.reveal())
 
     def drop_sink(self, database: str) -> None:
         """Close this thread's sink: after an error its connection is not to be trusted."""

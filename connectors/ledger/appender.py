@@ -103,11 +103,13 @@ class Appender:
         """The last transaction was undone, and the partitions that it made with it."""
         self._month = ""
 
-    def append(self, connection: Connection[Any], entries: Sequence[Prepared]) -> None:
-        """Wait for the head, lock it until the transaction's end, and append. Raises psycopg.Error, and Halt where the
-        head is damaged."""
+    def append(self, connection: Connection[Any], entries: Sequence[Prepared]) -> int:
+        """Wait for the head, lock it until the transaction's end, and append. Returns the first entry's number. Raises
+        psycopg.Error, and Halt where the head is damaged."""
         head = self.lock(connection)
+        first = head.frontier.size
         self.advance(connection, head, self.write(connection, entries, head))
+        return first
 
     def lock(self, connection: Connection[Any]) -> Head:
         """Wait for the head and lock it. Raises psycopg.Error, and Halt where the head is damaged."""

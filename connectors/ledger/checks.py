@@ -30,7 +30,8 @@ SELECT bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.o
                 CASE c.relname WHEN 'head' THEN has_any_column_privilege(c.oid, 'UPDATE')
                                ELSE has_table_privilege(c.oid, 'INSERT') END)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = '{SCHEMA}' AND c.relname IN ('head', 'entries', 'subtrees', 'checkpoints')
+WHERE n.nspname = '{SCHEMA}'
+  AND c.relname IN ('head', 'entries', 'subtrees', 'checkpoints', 'subjects', 'subject_entries')
 """
 _MONTHS: Final = f"""
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent

@@ -6,7 +6,7 @@ them. A verification reads all of it in one snapshot.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Self
 
@@ -15,6 +15,7 @@ from connectors.postgres.conn import connect, redact
 from connectors.postgres.errors import translated
 from worker_sync.core.errors import ConfigError
 from worker_sync.ledger.merkle import Frontier, split_hashes
+from worker_sync.ledger.noted import Noted
 from worker_sync.ledger.proofs import HashOf
 from worker_sync.ledger.searched import StoredRow
 from worker_sync.ledger.tiles import hashes_from
@@ -172,6 +173,32 @@ class LedgerReader:
             if len(found) < page:
                 return
             left, at = None if left is None else left - len(found), found[-1][0]
+
+    def wrapped_key(self, subject: str, generation: int) -> bytes | None:
+        """The wrapped key of a subject; None for one that was destroyed, or is not there."""
+        query = "SELECT wrapped_key FROM worker_sync_ledger.subjects WHERE id = %s AND generation = %s"
+        found = self._rows(query, subject, generation)
+        return found[0][0] if found else None
+
+    def noted(self, wanted: Sequence[Noted]) -> set[Noted]:
+        """Those of (subject, generation, number) that the search by subject knows."""
+        query = """
+        SELECT subject, generation, number FROM worker_sync_ledger.subject_entries
+        JOIN unnest(%s::text[], %s::int[], %s::bigint[]) AS w (subject, generation, number)
+        USING (subject, generation, number)
+        """
+        return set(self._rows(query, *(list(column) for column in zip(*wanted, strict=True))))
+
+    def changes_of(self, subject: str) -> int:
+        """How many changes hold values that are sealed with keys of a subject which are still there."""
+        query = """
+        SELECT count(*) FROM worker_sync_ledger.subject_entries s
+        JOIN worker_sync_ledger.subjects k ON k.id = s.subject AND k.generation = s.generation
+        JOIN worker_sync_ledger.entries e ON e.number = s.number AND e.kind = 'change'
+        WHERE s.subject = %s AND k.wrapped_key IS NOT NULL
+        """
+        found: int = self._rows(query, subject)[0][0]
+        return found
 
     def explain(self, wanted: Wanted) -> Any:
         """The server's plan for the first page of `find`, as its JSON."""

@@ -52,6 +52,27 @@ CREATE TABLE worker_sync_ledger.checkpoints (
 );
 CREATE INDEX checkpoints_by_size ON worker_sync_ledger.checkpoints (size);
 
+-- Keys of those whose personal data is in entries, each wrapped with ledger.personal_key; `id` is a keyed index of whom it
+-- is of, the one of '' tells whether the configured key is the right one. To forget somebody, the wrapped key goes;
+-- whoever comes back after that is another generation.
+CREATE TABLE worker_sync_ledger.subjects (
+    id           text        NOT NULL,
+    generation   int         NOT NULL CHECK (generation > 0),
+    wrapped_key  bytea,
+    created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
+    forgotten_at timestamptz,
+    PRIMARY KEY (id, generation),
+    CHECK ((wrapped_key IS NULL) = (forgotten_at IS NOT NULL))
+);
+
+-- Which entries hold data of whom.
+CREATE TABLE worker_sync_ledger.subject_entries (
+    subject    text   NOT NULL,
+    number     bigint NOT NULL,
+    generation int    NOT NULL,
+    PRIMARY KEY (subject, number)
+);
+
 -- Nothing that stands here changes. Triggers for statements fire also where no row is met; ENABLE ALWAYS makes them
 -- fire under session_replication_role = replica. Only who owns a table can take them away, or drop it.
 CREATE FUNCTION worker_sync_ledger.refuse() RETURNS trigger
@@ -73,6 +94,18 @@ BEGIN
 END
 $$;
 
+CREATE FUNCTION worker_sync_ledger.only_forget() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (NEW.id, NEW.generation, NEW.created_at) IS DISTINCT FROM (OLD.id, OLD.generation, OLD.created_at)
+       OR OLD.wrapped_key IS NULL OR NEW.wrapped_key IS NOT NULL THEN
+        RAISE EXCEPTION 'the ledger only grows: a key of a subject can be destroyed and not be changed'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
 CREATE TRIGGER refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON worker_sync_ledger.entries
     FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.refuse();
 ALTER TABLE worker_sync_ledger.entries ENABLE ALWAYS TRIGGER refuse;
@@ -85,6 +118,15 @@ ALTER TABLE worker_sync_ledger.checkpoints ENABLE ALWAYS TRIGGER refuse;
 CREATE TRIGGER refuse BEFORE DELETE OR TRUNCATE ON worker_sync_ledger.head
     FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.refuse();
 ALTER TABLE worker_sync_ledger.head ENABLE ALWAYS TRIGGER refuse;
+CREATE TRIGGER refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON worker_sync_ledger.subject_entries
+    FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.refuse();
+ALTER TABLE worker_sync_ledger.subject_entries ENABLE ALWAYS TRIGGER refuse;
+CREATE TRIGGER refuse BEFORE DELETE OR TRUNCATE ON worker_sync_ledger.subjects
+    FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.refuse();
+ALTER TABLE worker_sync_ledger.subjects ENABLE ALWAYS TRIGGER refuse;
+CREATE TRIGGER only_forget BEFORE UPDATE ON worker_sync_ledger.subjects
+    FOR EACH ROW EXECUTE FUNCTION worker_sync_ledger.only_forget();
+ALTER TABLE worker_sync_ledger.subjects ENABLE ALWAYS TRIGGER only_forget;
 CREATE TRIGGER only_grow BEFORE UPDATE ON worker_sync_ledger.head
     FOR EACH ROW EXECUTE FUNCTION worker_sync_ledger.only_grow();
 ALTER TABLE worker_sync_ledger.head ENABLE ALWAYS TRIGGER only_grow;

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from functools import partial
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import psycopg
 from psycopg import Connection
@@ -14,6 +15,7 @@ from connectors.base import Finding, Mark, Outcome, Sink, TableReader
 from connectors.ledger import checks, schema, trails
 from connectors.ledger.appender import Appender, check_sizes, end_standstill
 from connectors.ledger.session import Session
+from connectors.ledger.subjects import SubjectKeys
 from connectors.postgres import catalog, watermarks
 from connectors.postgres.errors import translate, translated
 from connectors.postgres.sink import IDENTITY
@@ -23,6 +25,8 @@ from worker_sync.core.errors import ConfigError, Halt, Permanent, State
 from worker_sync.core.parking import Parked, Plan
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableSchema
+from worker_sync.ledger.envelope import SubjectKey
+from worker_sync.ledger.personal import BatchSealer, Personal, subjects
 from worker_sync.ledger.prepared import Prepared
 from worker_sync.ledger.recording import prepare
 
@@ -39,6 +43,16 @@ _GLANCE: Final = "SELECT epoch, position FROM worker_sync.watermarks WHERE pipel
 _LOCK_TRAIL: Final = "SELECT pg_advisory_xact_lock(1462979181, hashtext($1))"
 
 
+class Made(NamedTuple):
+    """The entries of a batch, and for each the keys of those whose data it has, by their ids."""
+
+    entries: list[Prepared]
+    subjects_of: Sequence[Mapping[str, SubjectKey]] = ()
+
+
+Make: TypeAlias = Callable[[Connection[Any], Batch], Made]
+
+
 class LedgerSink(Sink):
     """Records batches in one transaction with the shard's watermark.
 
@@ -49,8 +63,11 @@ class LedgerSink(Sink):
     engine: ClassVar[str] = "ledger"
     keeps_namespaces: ClassVar[bool] = True
 
-    def __init__(self, name: str, url: str) -> None:
+    def __init__(self, name: str, url: str, personal: Personal | None = None) -> None:
+        """`personal` says what is sealed before it is recorded; without it, nothing is."""
         self._name = name
+        self._personal = personal
+        self._keys = None if personal is None else SubjectKeys(personal.key)
         self._session = Session(url.removeprefix(SCHEME_PREFIX))
         self._appender = Appender()
 
@@ -121,9 +138,11 @@ class LedgerSink(Sink):
             verdict = _glance(connection, batch)
             if verdict is not Verdict.APPLY:
                 return _OUTCOMES[verdict]
+            if self._personal is not None and self._personal.touches(batch):
+                return self._record(connection, batch, partial(self._sealed, self._personal))
             entries = prepare(batch)
             check_sizes(entries)
-            return self._record(connection, batch, entries)
+            return self._record(connection, batch, lambda *_: Made(entries))
 
     @contextmanager
     def _ready(self) -> Iterator[Connection[Any]]:
@@ -140,10 +159,11 @@ class LedgerSink(Sink):
             self.close()
             raise
 
-    def _record(self, connection: Connection[Any], batch: Batch, entries: list[Prepared]) -> str:
+    def _record(self, connection: Connection[Any], batch: Batch, make: Make) -> str:
         """One transaction, statement by statement: the server watches over the time between two statements, but not
         over that between two of a pipeline."""
         connection.execute("BEGIN", prepare=True)
+        entries, subjects_of = make(connection, batch)
         verdict, watermark = self._stand(connection, batch)
         if verdict is Verdict.APPLY:
             changes = changes_beyond(batch, watermark)
@@ -151,11 +171,22 @@ class LedgerSink(Sink):
                 # One entry a change, in order: what is beyond the watermark stands last.
                 entries = entries[len(entries) - len(changes) :]
             if entries:
-                self._appender.append(connection, entries)
+                first = self._appender.append(connection, entries)
+                if subjects_of and self._keys:
+                    self._keys.note(connection, first, subjects_of[len(subjects_of) - len(entries) :])
             sql, values = watermarks.advance(batch, len(changes))
             connection.execute(sql, values, prepare=True)
         connection.execute("COMMIT", prepare=True)
         return _OUTCOMES.get(verdict, Outcome.APPLIED)
+
+    def _sealed(self, personal: Personal, connection: Connection[Any], batch: Batch) -> Made:
+        """The entries of a batch with personal data, in the transaction that makes the keys of its subjects."""
+        assert self._keys is not None
+        found = subjects(batch, personal)
+        keys = self._keys.of(connection, set[str]().union(*found))
+        entries = prepare(batch, BatchSealer(personal, batch.source, keys.__getitem__))
+        check_sizes(entries)
+        return Made(entries, [{who: keys[who] for who in ids} for ids in found])
 
     def _stand(self, connection: Connection[Any], batch: Batch) -> tuple[Verdict, Position]:
         """Lock the shard's watermark and decide."""

@@ -14,13 +14,14 @@ from worker_sync.ledger.entries import Progress
 from worker_sync.ledger.findings import Kind, Report
 from worker_sync.ledger.growing import TILE, Growing, Grown
 from worker_sync.ledger.merkle import TILE_HEIGHT, Frontier, complete_subtrees, paired
+from worker_sync.ledger.noted import unnoted
 from worker_sync.ledger.proofs import consistency_proof, subtree_roots
 from worker_sync.ledger.searched import StoredRow
 from worker_sync.ledger.statements import Tree
 from worker_sync.ledger.stored import RowCheck
 
-_Range: TypeAlias = tuple[int, int, list[StoredRow], dict[tuple[int, int], bytes]]
-"""First, end, the rows between, the stored subtrees that they complete."""
+_Range: TypeAlias = tuple[int, int, list[StoredRow], dict[tuple[int, int], bytes], list[int]]
+"""First, end, the rows between, the stored subtrees that they complete, and whose subject does not lead to them."""
 
 #: Levels of subtrees that are stored, below that of a tree of all numbers.
 _LEVELS: Final = range(TILE_HEIGHT, 63, TILE_HEIGHT)
@@ -102,8 +103,10 @@ class _TableCheck:
         rows = RowCheck(start.size, end, self._findings)
         rows.stray(self._reader.strays(end))
         growing = Growing(start, [*(s.size for s in self._check.statements if s.size <= end), end])
-        for at, until, found, stored in self._ranges(start.size, end):
+        for at, until, found, stored, hidden in self._ranges(start.size, end):
             leaves = rows.range(at, until, found)
+            for number in hidden:
+                self._findings.add(Kind.ALTERED, "the search by subject does not find it", number)
             rows.fill(at, leaves)
             growing.append(leaves, stored, rows.doubts)
             if self._progress:
@@ -124,7 +127,8 @@ class _TableCheck:
                 yield ahead.result()
 
     def _range(self, first: int, end: int) -> _Range:
-        return first, end, self._reader.rows(first, end), self._stored(first, end)
+        rows = self._reader.rows(first, end)
+        return first, end, rows, self._stored(first, end), list(unnoted(rows, self._reader.noted))
 
     def _stored(self, first: int, end: int) -> dict[tuple[int, int], bytes]:
         """The stored subtrees that the leaves [first, end) complete."""

@@ -14,10 +14,14 @@ from tasks import audit
 from tasks.configuration import configure, forget
 from tasks.resources import close_resources
 from tests.fixtures.fix_postgres import new_database
+from tests.integration.ledger_rig import at, read
 from tests.integration.ledger_tampering import Trail, superuser
+from tests.integration.test_ledger_personal import ANN, PLAIN, customers, dump, insert
 from tests.unit.ledger.ledgers import NEW, OLD, ORIGIN
+from worker_sync.core.codec import encode
 from worker_sync.core.settings import parse
 from worker_sync.exporter.ledger import LedgerWatch
+from worker_sync.ledger.envelope import is_sealed
 from worker_sync.store import ControlStore
 from worker_sync.store.dead_letters import Wanted
 from worker_sync.store.health import Health
@@ -38,14 +42,14 @@ def trail(postgres: str, tmp_path: Path) -> Iterator[Trail]:
         forget()
 
 
-def use(trail: Trail, **ledger: Any) -> None:
+def use(trail: Trail, personal: Any = None, **ledger: Any) -> None:
     """Configure this process for the ledger of `trail`."""
     close_resources()
     document = {
         "control": trail.url,
         "broker": "redis://127.0.0.1:1/0",
         "databases": {"shop": {"url": "memory://shop"}},
-        "audit": {"shop": {"tables": ["*"]}},
+        "audit": {"shop": {"tables": ["*"], **(personal or {})}},
         "ledger": {"origin": ORIGIN, "key": OLD.reveal(), "anchors": [str(trail.anchor)], **ledger},
     }
     configure(parse(document, where="test", folder=Path("/")))
@@ -69,6 +73,18 @@ def test_what_is_scheduled_signs_anchors_and_verifies(trail: Trail) -> None:
     assert note.size == 302, "the entries, the trail's beginning, and the key that signs for the first time"
     run(audit.verify)
     assert (health(trail).ok, health(trail).detail) == (True, "")
+
+
+def test_what_is_declared_personal_is_sealed_by_the_worker(trail: Trail) -> None:
+    declared = {"public.customers": {"subject": "email", "columns": ["email", "name"]}}
+    use(trail, personal={"personal_data": declared}, personal_key="a personal key of 32 or more characters")
+    upto = trail.transactions + 1
+    work = customers(upto, insert(ANN))
+    audit.append.apply(args=("audit.shop", 0, str(work.after), str(work.upto), encode(work)))
+    entry = read(trail.url)[-1]
+    assert (entry["id"], is_sealed(entry["after"]["name"])) == (f"shop:{at(upto).commit}:1", True)
+    assert entry["after"]["city"] == ANN[2]
+    assert not [text for text in PLAIN if text in dump(trail.url)]
 
 
 def test_entries_that_nobody_has_signed_yet_are_no_failure(trail: Trail) -> None:

@@ -27,6 +27,11 @@ SELECT n, now(), CASE WHEN n % 10000 = 0 THEN 'gap' ELSE 'change' END, 'shop', '
        '{{"number":"' || n || '"}}'
 FROM generate_series(0, {ROWS - 1}) n
 """
+#: Some people have much, some little.
+FILL_SUBJECTS = f"""
+INSERT INTO worker_sync_ledger.subject_entries (subject, number, generation)
+SELECT CASE WHEN n % 2 = 0 THEN 's' || n % 500 ELSE 'big' END, n, 1 FROM generate_series(0, {ROWS - 1}) n
+"""
 DAY = [datetime(2026, 1, 2, hour, tzinfo=UTC) for hour in (10, 11)]
 
 
@@ -38,7 +43,8 @@ def reader(postgres: str) -> Iterator[LedgerReader]:
         sink.close()
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute(FILL.encode())
-            connection.execute("ANALYZE worker_sync_ledger.entries")
+            connection.execute(FILL_SUBJECTS.encode())
+            connection.execute("ANALYZE worker_sync_ledger.entries, worker_sync_ledger.subject_entries")
         with LedgerReader(url) as found:
             yield found
 
@@ -59,9 +65,11 @@ WANTED: dict[str, tuple[Wanted, str]] = {
     "everything": (Wanted(limit=100), "pkey"),
     "the newest": (Wanted(newest_first=True, limit=100), "pkey"),
     "a range of numbers": (Wanted(first=1000, end=2000, limit=100), "pkey"),
-    "a row": (Wanted(source="shop", table="public.t1", key='["1"]', limit=100), "source_table_name_key"),
+    "a row": (Wanted(source="shop", table="public.t1", keys=['["1"]'], limit=100), "source_table_name_key"),
     "an actor": (Wanted(actor="user 7", limit=100), "actor"),
     "an actor, the newest first": (Wanted(actor="user 7", newest_first=True, limit=100), "actor"),
+    "a subject": (Wanted(source="shop", subject="s8", limit=100), "subject_entries_pkey"),
+    "a subject of many entries": (Wanted(source="shop", subject="big", limit=100), "subject_entries_pkey"),
     "a transaction": (Wanted(transaction="77", limit=100), "transaction"),
     "times of commits": (Wanted(since=DAY[0], until=DAY[1], limit=5000), "committed_at"),
     "gaps": (Wanted(kind="gap", limit=100), "kind"),

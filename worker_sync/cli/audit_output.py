@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import click
 
+from connectors.ledger.revealing import FORGOTTEN, UNREADABLE
 from worker_sync.cli.output import UNKNOWN
+from worker_sync.ledger.envelope import is_sealed
 
 Entry = dict[str, Any]
 
@@ -22,6 +24,8 @@ _TOLD: Final = {
     "begin": ("position",),
     "key": ("action", "verifier_key"),
     "schema": ("text",),
+    "forget-requested": ("by", "subject"),
+    "forgotten": ("by", "subject"),
 }
 _LONGEST_KEY: Final = 40
 MISSING: Final = {"missing": True}
@@ -55,7 +59,7 @@ def print_history(entries: Iterable[Entry]) -> None:
         what = click.style(str(entry.get("operation") or entry["kind"]), bold=True)
         click.echo(f"#{entry['number']}  {_time(entry)}  {what} by {by}{_transaction(entry)}")
         before = (known or {}) if entry.get("before") == MISSING else _fields(entry.get("before"))
-        for line in _differences(before, _fields(entry.get("after"))):
+        for line in _differences(before, _fields(entry.get("after")), entry.get("changed")):
             click.echo(f"    {line}")
         if entry.get("before") == MISSING:
             click.echo("    (the source does not record what was there before)")
@@ -83,10 +87,10 @@ def _more(entry: Entry) -> str:
     return " ".join(shown(entry[name]) for name in names if entry.get(name))
 
 
-def _differences(before: Entry, after: Entry) -> Iterator[str]:
+def _differences(before: Entry, after: Entry, changed: list[str] | None) -> Iterator[str]:
     for name in [*before, *(name for name in after if name not in before)]:
         old, new = before.get(name, _ABSENT), after.get(name, _ABSENT)
-        if new == UNCHANGED or old == new:
+        if new == UNCHANGED or old == new or (changed is not None and is_sealed(new) and name not in changed):
             continue
         if old is _ABSENT:
             yield click.style(f"+ {name}: {shown(new)}", fg="green")
@@ -112,6 +116,10 @@ def shown(value: Any) -> str:
         return "not recorded"
     if value == UNCHANGED:
         return "unchanged"
+    if is_sealed(value):
+        return "encrypted"
+    if value in (FORGOTTEN, UNREADABLE):
+        return "forgotten" if value == FORGOTTEN else "unreadable"
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from worker_sync.core.blocks import Block, Int, Seconds
 from worker_sync.core.crontab import BadCrontab, Crontab, UnknownTimeZone, time_zone, zone_names
+from worker_sync.core.personal import PersonalTable
 from worker_sync.core.secrets import Url
 from worker_sync.core.settings_file import suggestion
 from worker_sync.core.table_rules import TableRule
@@ -109,9 +110,11 @@ class Pipeline(Block):
 
 
 class Audit(Block):
-    """The tables of a source database whose changes are recorded in the ledger, and which of their columns."""
+    """The tables of a source database whose changes are recorded in the ledger, and which of their columns.
+    `personal_data` says by table (`namespace.name`, or `name` in any namespace) which columns are encrypted there."""
 
     tables: Annotated[tuple[TableRule, ...], Field(min_length=1)]
+    personal_data: dict[str, PersonalTable] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _records_as_it_is(self) -> Audit:
@@ -189,13 +192,15 @@ class Worker(Block):
 class Ledger(Block):
     """The audit ledger's name, `origin`, and how its checkpoints are signed: with `key`, a private key
     (PRIVATE+KEY+..., or PEM with a `key_name`), by default that of the file `ledger.key` in `state_dir`. `trusted`
-    are the verifier keys that signed before it. Each checkpoint is written into every directory of `anchors`."""
+    are the verifier keys that signed before it. Each checkpoint is written into every directory of `anchors`.
+    `personal_key` encrypts the keys with which `audit.SOURCE.personal_data` is encrypted; who loses it loses that."""
 
     origin: Annotated[str, StringConstraints(pattern=r"^[^\s+]+$")] = "worker-sync/ledger"
     key: SecretStr | None = None
     key_name: str | None = None
     trusted: tuple[str, ...] = ()
     anchors: tuple[Path, ...] = ()
+    personal_key: Annotated[SecretStr, AfterValidator(_long_key)] | None = None
 
 
 class DeadLetters(Block):

@@ -21,6 +21,8 @@ from pydantic_core import PydanticCustomError
 
 from worker_sync.core.blocks import Block, Int, Seconds
 from worker_sync.core.errors import ConfigError
+from worker_sync.core.personal import contradictions as personal_contradictions
+from worker_sync.core.personal import unknown_tables
 from worker_sync.core.schema import TableSchema
 from worker_sync.core.secrets import Url
 from worker_sync.core.sections import (
@@ -43,6 +45,7 @@ from worker_sync.core.sections import (
     Spill,
     TimeZone,
     Worker,
+    is_trail,
     trail,
 )
 from worker_sync.core.selection import Selected, select
@@ -137,7 +140,12 @@ class Settings(Block):
         return [pipeline for pipeline in self.flows.values() if pipeline.source == source]
 
     def select(self, pipeline: Pipeline, tables: Sequence[TableSchema]) -> list[Selected]:
-        """The tables of its source that `pipeline` carries; see `worker_sync.core.selection.select`."""
+        """The tables of its source that `pipeline` carries; see `worker_sync.core.selection.select`. Raises
+        SettingsError for what the tables don't allow, and for personal data of a table that a trail's source lacks."""
+        if is_trail(pipeline.name):
+            declared = self.audit[pipeline.source].personal_data
+            if problems := unknown_tables(pipeline, declared, tables):
+                raise SettingsError(f"database {pipeline.source!r}", problems)
         return select(pipeline, tables)
 
     @cached_property
@@ -157,12 +165,8 @@ class Settings(Block):
         """Every password in the settings, for the log's redaction."""
         urls = [self.control, self.broker, *(database.url for database in self.databases.values())]
         found = {secret for url in urls if url for secret in url.secrets()}
-        if self.spill is not None:
-            found.add(self.spill.key.get_secret_value())
-        if self.ledger.key is not None:
-            found.add(self.ledger.key.get_secret_value())
-        if self.flower.password is not None:
-            found.add(self.flower.password.get_secret_value())
+        keys = [self.spill.key if self.spill else None, self.ledger.key, self.ledger.personal_key, self.flower.password]
+        found |= {key.get_secret_value() for key in keys if key is not None}
         rules = [rule for pipeline in self.flows.values() for rule in pipeline.tables]
         masks = [mask for rule in rules if rule.columns for mask in rule.columns.mask.values()]
         return found | {mask.secret.get_secret_value() for mask in masks if mask.secret is not None}
@@ -224,11 +228,25 @@ def _contradictions(settings: Settings) -> list[Problem]:
     for source in settings.audit:
         if source not in settings.databases:
             found.append(complain(f"audit.{source}", f"no database {source!r}", source, settings.databases))
+    found += _personal(settings)
     for pipeline in settings.flows.values():
         found += _repeated_tables(pipeline)
         for index, rule in enumerate(pipeline.tables):
             found += contradictions(f"{pipeline.path}.tables[{index}]", rule)
     return found + _shared_targets(settings)
+
+
+def _personal(settings: Settings) -> list[Problem]:
+    declaring = {source: audit.personal_data for source, audit in settings.audit.items() if audit.personal_data}
+    found: list[Problem] = []
+    if declaring and settings.ledger.personal_key is None:
+        message = (
+            f"is missing; audit.{next(iter(declaring))}.personal_data needs it (openssl rand -base64 32 makes one)"
+        )
+        found.append(Problem("ledger.personal_key", message))
+    for source, declared in declaring.items():
+        found += personal_contradictions(settings.flows[f"audit.{source}"], declared)
+    return found
 
 
 def _repeated_tables(pipeline: Pipeline) -> list[Problem]:

@@ -109,9 +109,6 @@ def _resolved(value: Any, path: str, folder: Path, problems: list[Problem]) -> A
 
 
 def _without_future(tree: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
-    for name, audit in _blocks(tree, "audit"):
-        if audit.pop("personal_data", None):
-            problems.append(Problem(f"audit.{name}.personal_data", f"{NOT_YET}; remove it, or exclude the columns"))
     for name, pipeline in _blocks(tree, "pipelines"):
         if pipeline.pop("conflicts", None):
             problems.append(Problem(f"pipelines.{name}.conflicts", f"{NOT_YET}; remove it"))

@@ -20,6 +20,7 @@ from worker_sync.ledger.canonical import MISSING, Json, utf16, value
 from worker_sync.ledger.context import NO_CONTEXT, Context, read_context
 from worker_sync.ledger.indexed import Indexed, searchable, shortened
 from worker_sync.ledger.prepared import Prepared, moment_or_none, split
+from worker_sync.ledger.sealing import Sealer, TableSealer
 
 CHANGE_KIND: Final = "change"
 OPERATIONS: Final = {
@@ -29,7 +30,7 @@ OPERATIONS: Final = {
     Op.TRUNCATE.value: "truncate",
     Op.READ.value: "read",
 }
-_HAS_BEFORE: Final = frozenset({Op.UPDATE.value, Op.DELETE.value})
+HAS_BEFORE: Final = frozenset({Op.UPDATE.value, Op.DELETE.value})
 _LEAVES: Final = frozenset({str, bool, type(None)})
 _UNCHANGED: Final = value(UNCHANGED)
 
@@ -56,8 +57,9 @@ class _Fields:
 
 
 class _Table:
-    def __init__(self, schema: TableSchema, origin: str) -> None:
+    def __init__(self, schema: TableSchema, origin: str, sealer: Sealer | None) -> None:
         self.origin = origin
+        self.sealer = None if sealer is None else sealer.of(schema, origin)
         self.name = searchable(origin)
         self.row = _Fields(schema.column_names)
         self._key = _Fields(schema.key)
@@ -98,11 +100,11 @@ def _said(id_prefix: str, info: TransactionInfo, context: Context) -> _Said:
 class Recorder:
     """Makes entries of a batch's changes."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, sealer: Sealer | None = None) -> None:
         self._batch = batch
         self._source = searchable(batch.source)
         self._captured_at = moment_or_none(batch.captured_at)
-        self._tables = {number: _Table(schema, batch.origin(number)) for number, schema in batch.tables.items()}
+        self._tables = {number: _Table(schema, batch.origin(number), sealer) for number, schema in batch.tables.items()}
 
     def entries(self) -> Iterator[Prepared]:
         """One for each change, in order. Raises Halt for what an entry has no form for."""
@@ -130,20 +132,24 @@ class Recorder:
         operation = OPERATIONS[change.op]
         after = None if change.after is None else table.row.of(change.after)
         before: Json = None
-        if change.op in _HAS_BEFORE:
+        if change.op in HAS_BEFORE:
             before = dict(MISSING) if change.before is None else table.row.of(change.before)
         key = table.key(change, before, after)
+        change_id = f"{said.id_prefix}{change.ordinal}"
+        changed = _changed(change, before, after)
+        if table.sealer is not None:
+            before, after, key = _sealed(table.sealer, change, change_id, before, after, key)
         # In the order of the names, which the encoder keeps.
         entry = {
             "actor": said.context.actor,
             "after": after,
             "before": before,
             "captured_at": self._captured_at,
-            "changed": _changed(change, before, after),
+            "changed": changed,
             "committed_at": said.committed_at,
             "context": said.context.encoded,
             "host": self._batch.host or None,
-            "id": f"{said.id_prefix}{change.ordinal}",
+            "id": change_id,
             "key": key,
             "kind": CHANGE_KIND,
             "number": "",
@@ -158,6 +164,16 @@ class Recorder:
         searched = None if key is None else shortened(_encode(list(key.values())).decode())
         found = Indexed(CHANGE_KIND, self._source, table.name, operation, searched, *said.searched)
         return split(_encode(entry), found)
+
+
+def _sealed(
+    sealer: TableSealer, change: Change, change_id: str, before: Json, after: Json, key: Json
+) -> tuple[Json, Json, Json]:
+    if after is not None:
+        after = sealer.row(change, change_id, "after", after)
+    if change.before is not None and before is not None:
+        before = sealer.row(change, change_id, "before", before)
+    return before, after, None if key is None else sealer.key(key)
 
 
 def _changed(change: Change, before: Json, after: Json) -> list[str] | None:

@@ -16,19 +16,21 @@ from worker_sync.ledger.canonical import Json
 from worker_sync.ledger.changes import Recorder, unrecordable
 from worker_sync.ledger.entries import GAP_KIND
 from worker_sync.ledger.prepared import Prepared, moment_or_none, prepared
+from worker_sync.ledger.sealing import Sealer
 
 BEGIN_KIND: Final = "begin"
 SCHEMA_KIND: Final = "schema"
 
 
-def prepare(batch: Batch) -> list[Prepared]:
-    """The entries of a batch, in order: one for each of its changes, or the one of its alteration.
+def prepare(batch: Batch, sealer: Sealer | None = None) -> list[Prepared]:
+    """The entries of a batch, in order: one for each of its changes, or the one of its alteration. `sealer` seals what
+    is personal of them.
 
     Raises Halt for a value that an entry has no form for.
     """
     if batch.alteration is not None:
         return [_schema(batch, batch.alteration)]
-    return list(Recorder(batch).entries())
+    return list(Recorder(batch, sealer).entries())
 
 
 def begin(source: str, identity: str, position: Position) -> Prepared:
