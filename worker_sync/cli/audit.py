@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from worker_sync.cli.audit_evidence import evidence
 from worker_sync.cli.audit_keys import checkpoint, export, keys
 from worker_sync.cli.audit_log import log
 from worker_sync.cli.audit_prove import prove
@@ -17,8 +18,8 @@ from worker_sync.cli.options import configured
 )
 @configured
 def audit() -> None:
-    """The audit trail: log, verify, prove, checkpoint, export, keys."""
+    """The audit trail: log, verify, prove, checkpoint, export, evidence, keys."""
 
 
-for command in (log, verify, prove, checkpoint, export, keys):
+for command in (log, verify, prove, checkpoint, export, evidence, keys):
     audit.add_command(command)
