@@ -74,9 +74,10 @@ def make_pack(
 ) -> Made:
     """Write a pack into a new directory, which appears when everything in it is complete and signed.
 
-    `stated` is called before the ledger is read, so that what it waits for is in the pack. Verification reads the tables from the newest checkpoint before the period on. What it finds does not keep the pack
-    from being made. Raises ConfigError for a directory that is not new, WorkerSyncError where it can't be written, and
-    what LedgerReader raises.
+    `stated` is called before the ledger is read, so that what it waits for is in the pack. Verification reads the
+    tables from the newest checkpoint before the period on. What it finds does not keep the pack from being made.
+    Raises ConfigError for a directory that is not new, WorkerSyncError where it can't be written, and what `stated` and
+    LedgerReader raise.
     """
     with _appearing(directory) as partial:
         said = stated()
