@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -108,8 +108,7 @@ def make_pack(
 def span_of(reader: LedgerReader, period: Period) -> tuple[int, int]:
     """The numbers [first, end) of the entries recorded in a period. The time of recording never goes back from one
     number to the next, so a few entries are looked at."""
-    notes = [stored.note for stored in reader.notes() if is_checkpoint(stored.note)]
-    numbers = range(size_of(reader, notes))
+    numbers = range(size_of(reader, (stored.note for stored in reader.notes() if is_checkpoint(stored.note))))
 
     def first_from(at: datetime) -> int:
         return bisect_left(numbers, True, key=lambda number: reader.is_recorded_from(number, at))
@@ -117,17 +116,18 @@ def span_of(reader: LedgerReader, period: Period) -> tuple[int, int]:
     return first_from(period.since), first_from(period.until)
 
 
-def start_below(reader: LedgerReader, keys: Sequence[Verifier], first: int) -> int:
-    """The largest tree of at most `first` entries that a trusted key signed; 0 without one."""
-    return max(_signed_sizes((stored.note for stored in reader.notes(first)), keys), default=0)
-
-
-def _signed_sizes(notes: Iterable[str], keys: Sequence[Verifier]) -> Iterator[int]:
-    for note in notes:
+def start_below(reader: LedgerReader, trust: Trust, first: int) -> int:
+    """The newest checkpoint of at most `first` entries that a trusted key signed, as its size; 0 without one."""
+    for stored in reader.notes_backwards():
+        if stored.size > first:
+            continue
         try:
-            yield open_checkpoint(note, keys)[0].size
+            tree, _ = open_checkpoint(stored.note, trust.keys)
         except NoteError:
             continue
+        if tree.size <= first and trust.origin in (None, tree.origin):
+            return tree.size
+    return 0
 
 
 def _verified(
@@ -138,12 +138,12 @@ def _verified(
     sizes = [parse(split(note)[0]).size for note in trust.anchors if is_checkpoint(note)]
     export_ledger(reader, directory, wanted.origin, trust.keys, span, sizes, progress)
     within = verify(directory, trust, span, progress)
-    return within, verify_tables(reader, trust, start_below(reader, trust.keys, span[0]), progress)
+    return within, verify_tables(reader, trust, start_below(reader, trust, span[0]), progress)
 
 
 def _verification(trust: Trust, within: Report, tables: Report) -> dict[str, Any]:
     reports = {"export": msgspec.to_builtins(within), "tables": msgspec.to_builtins(tables)}
-    return {**reports, "trusted_keys": [str(key) for key in trust.keys], "anchors": list(trust.anchors)}
+    return {**reports, "trusted_keys": [str(key) for key in trust.keys], "anchors": len(trust.anchors)}
 
 
 def _write_facts(directory: Path, keys: Sequence[Verifier], stated: Stated) -> EntryFacts:

@@ -6,7 +6,7 @@ that belong nowhere are lines that belong nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from connectors.ledger.reader import RANGE, LedgerReader
@@ -104,7 +104,7 @@ def is_checkpoint(note: str) -> bool:
     return True
 
 
-def size_of(reader: LedgerReader, notes: Sequence[str]) -> int:
+def size_of(reader: LedgerReader, notes: Iterable[str]) -> int:
     """How many entries the ledger has: as its head says, without a head as the largest of these checkpoints does."""
     head = reader.head()
     return head.size if head else max((parse(split(note)[0]).size for note in notes), default=0)

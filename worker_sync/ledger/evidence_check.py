@@ -21,8 +21,8 @@ from worker_sync.ledger.verify import Trust, verify
 class Checked(msgspec.Struct):
     """The outcome: what became of the pack since it was signed (`findings`, `counts`), and what its export says.
 
-    `manifest` is None where it can't be read; then, and where something in it is no plain file, `export` is, too.
-    `exit_code` is that of the pack's findings, or else that of the export's report.
+    `manifest` is None where it can't be read; then, and where the pack has no export, or a file that is a link or a
+    pipe, so is `export`. `exit_code` is that of the pack's findings, or else that of the export's report.
     """
 
     manifest: Manifest | None
@@ -64,11 +64,17 @@ class _PackCheck:
         report = None
         if manifest is not None:
             self._check_files(manifest)
-            if not self._strange and (self._directory / EXPORT).is_dir():
-                trust = Trust(self._keys, anchors, manifest.origin)
-                report = verify(self._directory / EXPORT, trust, manifest.span, progress)
+            report = self._verify_export(Trust(self._keys, anchors, manifest.origin), manifest, progress)
         code = exit_code(self._findings.counts) or (report.exit_code if report else 0)
         return Checked(manifest, self._signers, self._findings.found, self._findings.counts, report, code)
+
+    def _verify_export(self, trust: Trust, manifest: Manifest, progress: Progress | None) -> Report | None:
+        if self._strange:
+            return None
+        if not (self._directory / EXPORT).is_dir():
+            self._findings.add(Kind.MISSING, f"{EXPORT}: the directory is not there")
+            return None
+        return verify(self._directory / EXPORT, trust, manifest.span, progress)
 
     def _open_note(self) -> tuple[str, str] | None:
         """The log and the manifest's hash that a trusted key signed; None, and a finding, where none did."""
