@@ -6,7 +6,7 @@ that belong nowhere are lines that belong nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from connectors.ledger.reader import RANGE, LedgerReader
@@ -38,7 +38,7 @@ def export_ledger(
     """
     with reader.snapshot():
         notes = [stored.note for stored in reader.notes()]
-        sound = [note for note in notes if _is_checkpoint(note)]
+        sound = [note for note in notes if is_checkpoint(note)]
         first, end = _span(reader, sound, span)
         records = _Records(reader, first, end, progress)
         evidence = Evidence(sound, keys, more_sizes)
@@ -46,7 +46,7 @@ def export_ledger(
             manifest = write_export(directory, origin, first, records, evidence, reader.hash_of, records.late)
         except LookupError as error:
             raise WorkerSyncError(f"left of {first}: {error}; next: worker-sync audit verify") from error
-    for index, note in enumerate(note for note in notes if not _is_checkpoint(note)):
+    for index, note in enumerate(note for note in notes if not is_checkpoint(note)):
         (directory / export.CHECKPOINTS / f"damaged-{index}.note").write_bytes(note.encode())
     return manifest
 
@@ -95,7 +95,8 @@ def _records(first: int, rows: Sequence[StoredRow], leaves: Sequence[bytes | Non
             at += 1
 
 
-def _is_checkpoint(note: str) -> bool:
+def is_checkpoint(note: str) -> bool:
+    """Whether a note, signed by whomever, states a tree."""
     try:
         parse(split(note)[0])
     except NoteError:
@@ -103,9 +104,14 @@ def _is_checkpoint(note: str) -> bool:
     return True
 
 
-def _span(reader: LedgerReader, notes: Sequence[str], span: tuple[int, int | None]) -> tuple[int, int]:
+def size_of(reader: LedgerReader, notes: Iterable[str]) -> int:
+    """How many entries the ledger has: as its head says, without a head as the largest of these checkpoints does."""
     head = reader.head()
-    size = head.size if head else max((parse(split(note)[0]).size for note in notes), default=0)
+    return head.size if head else max((parse(split(note)[0]).size for note in notes), default=0)
+
+
+def _span(reader: LedgerReader, notes: Sequence[str], span: tuple[int, int | None]) -> tuple[int, int]:
+    size = size_of(reader, notes)
     first, end = span[0], size if span[1] is None else span[1]
     if not 0 <= first <= end <= size:
         raise ConfigError(f"the ledger has the entries 0 to {size - 1}; name a range of these")

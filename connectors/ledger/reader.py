@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, Final, NamedTuple, Self
 
 from connectors.ledger.filters import Wanted
@@ -161,6 +162,18 @@ class LedgerReader:
         age = "extract(epoch FROM clock_timestamp() - recorded_at)::float8"
         found = self._rows(f"SELECT {age} FROM worker_sync_ledger.entries WHERE number = %s", number)
         return found[0][0] if found else None
+
+    def is_recorded_from(self, number: int, moment: datetime) -> bool:
+        """Whether the entry of `number`, or the first behind it that is there, was recorded at an aware time or later;
+        True where there is none."""
+        query = "SELECT recorded_at >= %s FROM worker_sync_ledger.entries WHERE number >= %s ORDER BY number LIMIT 1"
+        found = self._rows(query, moment, number)
+        return bool(found[0][0]) if found else True
+
+    def now(self) -> datetime:
+        """The server's clock."""
+        now: datetime = self._rows("SELECT clock_timestamp()")[0][0]
+        return now
 
     def find(self, wanted: Wanted) -> Iterator[tuple[int, str]]:
         """(number, entry) of those that are wanted, in order; read page by page, each in a snapshot of its own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from worker_sync.cli.audit_evidence import evidence
 from worker_sync.cli.audit_forget import forget
 from worker_sync.cli.audit_keys import checkpoint, export, keys
 from worker_sync.cli.audit_log import log
@@ -18,8 +19,8 @@ from worker_sync.cli.options import configured
 )
 @configured
 def audit() -> None:
-    """The audit trail: log, verify, prove, checkpoint, export, keys, forget."""
+    """The audit trail: log, verify, prove, checkpoint, export, evidence, keys, forget."""
 
 
-for command in (log, verify, prove, checkpoint, export, keys, forget):
+for command in (log, verify, prove, checkpoint, export, evidence, keys, forget):
     audit.add_command(command)
