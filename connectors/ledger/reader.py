@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 
 from connectors.ledger.filters import Wanted
@@ -27,6 +28,9 @@ RANGE: Final = 8192
 #: Rows of one query where entries are looked for.
 _PAGE: Final = 1000
 _NOTES: Final = 500
+#: What `hash_of` remembers: ranges of up to 128 stored hashes, some 8 KiB each, and hashes that it computed.
+_TILES: Final = 1 << 12
+_HASHES: Final = 1 << 16
 
 #: Texts in paths of an index have to be qualified: the reader's search path is the server's own catalogue.
 _SETTINGS: Final = {"search_path": "pg_catalog"}
@@ -126,8 +130,9 @@ class LedgerReader:
 
     @property
     def hash_of(self) -> HashOf:
-        """For proofs; raises LookupError where a hash isn't stored."""
-        return hashes_from(self.hashes)
+        """For proofs; raises LookupError where a hash isn't stored. Remembers what it has read, as proofs to many trees
+        share most of it: ask for a new one in each snapshot."""
+        return lru_cache(_HASHES)(hashes_from(lru_cache(_TILES)(self.hashes)))
 
     def strange_subtrees(self, size: int) -> list[tuple[int, int]]:
         """(level, index) of up to a hundred stored subtrees that a tree of `size` leaves doesn't have."""

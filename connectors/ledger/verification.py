@@ -197,10 +197,10 @@ class _TableCheck:
         self._check.judge(known, Tree(self._first, end, roots, self._proofs()))
 
     def _proofs(self) -> Mapping[int, list[bytes]]:
-        proofs = {}
-        for size in {s.size for s in self._check.statements if 0 < s.size < self._first}:
+        proofs, hash_of = {}, self._reader.hash_of
+        for size in sorted({s.size for s in self._check.statements if 0 < s.size < self._first}):
             try:
-                proofs[size] = consistency_proof(size, self._first, self._reader.hash_of)
+                proofs[size] = consistency_proof(size, self._first, hash_of)
             except LookupError:
                 continue  # judged as a statement without a proof
         return proofs
