@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from beat_schedule import cleanup, dead_letters, health, heartbeat
+from beat_schedule import audit, cleanup, dead_letters, health, heartbeat
 from beat_schedule.entry import Entry
 from worker_sync.core.errors import ConfigError
 from worker_sync.core.sections import Schedule
 from worker_sync.core.settings import Settings
 from worker_sync.core.settings_file import suggestion
 
-CONCERNS: Final = (heartbeat.ENTRIES, health.ENTRIES, cleanup.ENTRIES, dead_letters.ENTRIES)
+CONCERNS: Final = (heartbeat.ENTRIES, health.ENTRIES, cleanup.ENTRIES, dead_letters.ENTRIES, audit.ENTRIES)
 
 
 def schedule(settings: Settings) -> dict[str, Entry]:
@@ -21,6 +21,8 @@ def schedule(settings: Settings) -> dict[str, Entry]:
     entries = merge(CONCERNS)
     entries["heartbeat"] = replace(entries["heartbeat"], every_s=settings.heartbeat.every_s)
     changed = override(entries, settings.schedules)
+    if not settings.audit:
+        changed = {name: entry for name, entry in changed.items() if name not in audit.ENTRIES}
     return {name: replace(entry, timezone=entry.timezone or settings.timezone) for name, entry in changed.items()}
 
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from benchmarks import capture, debezium, engines, latency, load, machine, reading, throughput
+from benchmarks import audit, capture, debezium, engines, latency, load, machine, reading, throughput
 from benchmarks.bed import Bed, servers
 from benchmarks.options import Options, parse
 from benchmarks.report import Report
@@ -23,6 +23,7 @@ BENCHMARKS: Final[dict[str, Callable[[Bed, Options, Report], None]]] = {
     "capture": capture.capture,
     "engines": engines.engines,
     "verify": reading.verify,
+    "audit": audit.audit,
     "debezium": debezium.debezium,
 }
 

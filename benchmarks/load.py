@@ -85,10 +85,14 @@ def _execute(url: str, table: str, statement: LiteralString, values: Sequence[ob
 
 def create(source: str, target: str, table: str) -> None:
     """A fresh, empty table on both servers, with the procedures that fill it on the source."""
-    for url in (source, target):
-        _execute(url, table, _TABLE)
+    create_source(source, table)
+    _execute(target, table, _TABLE)
     _execute(target, table, _ARRIVED_AT)
-    for statement in (_BULK, _PACED):
+
+
+def create_source(source: str, table: str) -> None:
+    """The source's half of `create`."""
+    for statement in (_TABLE, _BULK, _PACED):
         _execute(source, table, statement)
 
 

@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-NAMES: Final = ("throughput", "large", "drain", "idle", "lag", "decode", "capture", "engines", "verify", "debezium")
+NAMES: Final = (
+    "throughput",
+    "large",
+    "drain",
+    "idle",
+    "lag",
+    "decode",
+    "capture",
+    "engines",
+    "verify",
+    "audit",
+    "debezium",
+)
 
 
 @dataclass(frozen=True, slots=True)

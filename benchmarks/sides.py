@@ -172,7 +172,8 @@ class WorkerSync(Side):
             self._end(name)
         if self._settings is not None:
             with Workspace(self.settings) as space:
-                space.sink("reporting").forget(PIPELINE)
+                if PIPELINE in self.settings.pipelines:
+                    space.sink("reporting").forget(PIPELINE)
                 space.source("shop").drop_stream()
         _run(self._bed.target, sql.SQL("DROP DATABASE IF EXISTS control WITH (FORCE)"))
 

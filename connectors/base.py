@@ -282,6 +282,8 @@ class Sink(Closeable):
     #: An alteration takes dropped columns out of existing rows and keeps the values of renamed ones. Where it does not,
     #: the rows are copied again.
     alters_rows: ClassVar[bool] = True
+    #: A table's namespace is kept also where it is the source's home.
+    keeps_namespaces: ClassVar[bool] = False
 
     @abstractmethod
     def identity(self) -> str:

@@ -151,7 +151,7 @@ class MemoryTransaction:
         self._log(table, Op.TRUNCATE, None, None, None)
 
     def message(self, prefix: str, content: bytes) -> None:
-        self.messages.append(Message(prefix, content))
+        self.messages.append(Message(prefix, content, len(self.changes)))
 
     def check(self) -> None:
         """Raises TargetRejected when what the transaction leaves breaks a constraint."""

@@ -28,6 +28,8 @@ ENGINES: Final = {
     "postgres": Engine(
         "postgresql", "connectors.postgres.source:PostgresSource", "connectors.postgres.sink:PostgresSink"
     ),
+    "ledger+postgresql": Engine("ledger", None, "connectors.ledger.sink:LedgerSink"),
+    "ledger+postgres": Engine("ledger", None, "connectors.ledger.sink:LedgerSink"),
     "mongodb": Engine("mongodb", "connectors.mongodb.source:MongoSource", "connectors.mongodb.sink:MongoSink"),
     "mongodb+srv": Engine("mongodb", "connectors.mongodb.source:MongoSource", "connectors.mongodb.sink:MongoSink"),
     "mysql": Engine("mysql", "connectors.mysql.source:MysqlSource", "connectors.mysql.sink:MysqlSink"),

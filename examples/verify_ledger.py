@@ -1,7 +1,6 @@
 """Verifies an export of an audit ledger: independent of Worker-Sync, with the standard library and `cryptography`.
 
     python verify_ledger.py EXPORT --key NAME+ID+BASE64 [--key ...] [--anchor NOTE_FILE ...] [--range FIRST END]
-
 Keys come from whom you trust; anchors are checkpoints kept in a second place; an export of a part needs its range.
 Prints what was found and exits with 0 or: 14 forked, 10 altered, 11 missing, 12 inserted, 13 moved, 15 unsigned.
 """
@@ -21,7 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 EXITS = {"forked": 14, "altered": 10, "missing": 11, "inserted": 12, "moved": 13, "unsigned": 15, "gap": 0}
-EMPTY = sha256(b"").digest()
+EMPTY, HOLE = sha256(b"").digest(), bytes(32)
 Tree = namedtuple("Tree", "origin size root anchor")
 
 
@@ -98,17 +97,15 @@ class Export:
 
     def read(self, name: str, parse: Any, load: Any = Path.read_bytes) -> Any:
         """What `parse` makes of a file; None where it isn't there or is damaged."""
-        path = self.folder / name
         with contextlib.suppress(ValueError, RecursionError, LookupError, TypeError, AttributeError):
-            return parse(load(path)) if path.exists() else self.note("missing")
+            return parse(load(self.folder / name)) if (self.folder / name).exists() else self.note("missing")
         return self.note("altered")
 
     def verify(self, trees: list[Tree], wanted: list[int] | None) -> None:
         self.read("keys", lambda data: [read_key(line) for line in data.decode().removesuffix("\n").split("\n")])
         if manifest := self.read("manifest.json", read_manifest):
             stated, first, end = manifest
-            own = (tree for tree in trees if not tree.anchor)
-            origin = max(own, key=lambda tree: tree.size, default=Tree(stated, 0, b"", False)).origin
+            origin = max([t[1::-1] for t in trees if not t.anchor], key=lambda t: t[0], default=(0, stated))[1]
             self.note("altered", stated != origin)
             self.note("forked", any(tree.origin != origin for tree in trees))
             trees = [tree for tree in trees if tree.origin == origin]
@@ -118,7 +115,7 @@ class Export:
             self.note("missing", min(first, high) > low or high > max(end, low))
             data = self.read("leaves.bin", bytes) or b""
             leaves = re.findall(b"(?s).{32}", data)[: end - first]
-            self.note("missing", len(leaves) < end - first)
+            self.note("missing", len(leaves) < end - first or HOLE in leaves)
             self.note("inserted", len(data) > 32 * (end - first))
             self.check_trees(trees, first, end, leaves)
             self.check_entries(first, end, leaves)
@@ -139,6 +136,7 @@ class Export:
             left.append(leaf)
             if size == there or any(tree.size == size for tree in trees):
                 known[size] = fold(left)
+        there = first + [*leaves, HOLE].index(HOLE)
         agreed: dict[Tree, bool | None] = dict.fromkeys(tree for tree in trees if there == end or tree.size <= there)
         for tree in agreed:
             if tree.size in known:
@@ -155,7 +153,7 @@ class Export:
         return self.note("forked", len({tree[1:3] for tree in agreed}) > len({tree.size for tree in agreed}))
 
     def check_entries(self, first: int, end: int, leaves: list[bytes]) -> None:
-        due, there, missing, altered = first, first + len(leaves), set[int](), set[int]()
+        due, there, wrong = first, first + len(leaves), dict[int, str]()
         opened = self.read("entries.jsonl", contextlib.closing, lambda path: path.open("rb"))
         with opened or contextlib.nullcontext(()) as lines:
             for line in lines:
@@ -163,23 +161,25 @@ class Export:
                 own, kind = -1, None
                 with contextlib.suppress(ValueError, RecursionError, LookupError, TypeError, AttributeError):
                     own, kind = number(json.loads(line)["number"]), json.loads(line).get("kind")
+                due = next((n for n in range(due, there) if leaves[n - first] != HOLE), there)
+                if first <= own < there and leaves[own - first] == HOLE:
+                    continue
                 at = due if due < there and leaf == leaves[due - first] else own
                 if not first <= at < there or leaf != leaves[at - first]:
                     self.note("inserted", due >= there and not there <= own < end)
-                    altered.update([due] if due < there else [])
+                    wrong.update({due: "altered"} if due < there else {})
                     due += due < there
-                elif at < due and at not in missing | altered:
+                elif at < due and at not in wrong:
                     self.note("inserted")
                 else:
-                    self.note("moved", at in missing or own != at)
-                    self.note("inserted", at in altered)
+                    self.note("moved", wrong.get(at) == "missing" or own != at)
+                    self.note("inserted", wrong.get(at) == "altered")
                     self.note("gap", kind == "gap" and own == at)
-                    missing.update(range(due, at))
-                    missing.discard(at)
-                    altered.discard(at)
+                    wrong.update(dict.fromkeys(range(due, at), "missing"))
+                    wrong.pop(at, None)
                     self.intact, due = self.intact + (own == at), max(due, at + 1)
-        self.note("missing", missing or due < there)
-        self.note("altered", altered)
+        self.note("missing", due < there)
+        self.found.update(wrong.values())
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ def _nested(where: str, block: Schema, schema: Schema) -> Iterator[str]:
                 yield from _nested(where, inner, schema)
         inner_block = _block_of(value, schema)
         if inner_block is not None:
-            inside = f"{where} `{key}`" + (", by column" if value.get("type") == "object" else "")
+            by = "table" if key == "personal_data" else "column"
+            inside = f"{where} `{key}`" + (f", by {by}" if value.get("type") == "object" else "")
             yield from _section(inside, inner_block, schema)
             yield from _nested(inside, inner_block, schema)
 
@@ -186,6 +187,7 @@ def commands() -> str:
         "| 1 | a finding: a failed check, a difference, a halted pipeline, a wait that took too long |",
         "| 2 | wrong usage or configuration |",
         "| 3 | a system could not be reached |",
+        "| 10 to 15 | `audit`: [what was found](../how-to/audit-trail.md#what-findings-mean) |",
         "| 70 | a defect of Worker-Sync |",
         "| 130 | interrupted by Ctrl-C |",
         "",

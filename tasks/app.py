@@ -16,7 +16,15 @@ redis_transport.install()
 app = Application(
     "worker-sync",
     set_as_current=False,
-    include=["tasks.sync", "tasks.health", "tasks.cleanup", "tasks.dead_letters", "tasks.drain", "tasks.progress"],
+    include=[
+        "tasks.sync",
+        "tasks.audit",
+        "tasks.health",
+        "tasks.cleanup",
+        "tasks.dead_letters",
+        "tasks.drain",
+        "tasks.progress",
+    ],
 )
 app.add_defaults(lambda: celery_settings(settings()))
 # By name: only a worker needs them.

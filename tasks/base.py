@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 from celery.exceptions import Ignore, Reject, Retry
+from celery.signals import task_postrun
 from kombu.exceptions import OperationalError
 
 from tasks.breakers import NotNow
@@ -167,7 +168,7 @@ class DisposedTask(AnyTask):
         if action is Disposition.RETRY:
             fields = {"task": self.name, "pipeline": pipeline, "retries": self._failed_tries()}
             log.warning("%s given up: %s", self.name, error, extra=event("given-up", **fields))
-        elif pipeline is not None and pipeline in resources().settings.pipelines:
+        elif pipeline is not None and pipeline in resources().settings.flows:
             self._halt(error, pipeline)
             return
         else:
@@ -244,3 +245,14 @@ class DisposedTask(AnyTask):
             return None
         name = kwargs.get("pipeline", args[0] if args else None)
         return name if isinstance(name, str) else None
+
+
+@task_postrun.connect
+def forget(retval: Any = None, **_: Any) -> None:
+    """Break the circles of an error that Celery has dealt with. Its traceback holds the tracer's frame, which holds
+    the error, and those of all callers, with the message in every form on its way; a retry is an argument of its own.
+    Only the collector would free them, and it counts objects, not bytes: hundreds of early batches are few to it."""
+    if isinstance(retval, BaseException):
+        retval.__traceback__ = retval.__context__ = retval.__cause__ = None
+    if isinstance(retval, Retry):
+        retval.args = (str(retval),)

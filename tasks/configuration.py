@@ -51,6 +51,11 @@ def control_url(settings: Settings) -> Url:
     return settings.control or Url(_embedded(str(settings.state_dir), os.getpid()).postgres())
 
 
+def with_control(settings: Settings) -> Settings:
+    """The settings with the control store's address, also where the embedded one serves."""
+    return settings if settings.control else settings.model_copy(update={"control": control_url(settings)})
+
+
 @cache
 def _embedded(state_dir: str, process: int) -> EmbeddedServers:
     """The servers of `state_dir`, used until this process ends; a forked child becomes a user of its own."""

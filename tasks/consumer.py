@@ -32,6 +32,11 @@ class Consumer(AnyConsumer):  # type: ignore[misc]
                 rabbitmq.declare(own)
         return connection
 
+    def apply_eta_task(self, task: Any) -> None:
+        super().apply_eta_task(task)
+        # Its timer's entry has it as an argument. Only the collector would free that circle, and with it the message.
+        task._eta_timer_entry = None
+
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         self._put_aside(message, type(exc).__name__, "its content can't be decoded")
 

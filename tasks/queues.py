@@ -32,11 +32,17 @@ class QueueRow:
 QUEUES: Final = (
     # One task at a time per worker: a shard's batches stay in order, and the watermark's lock is never fought over.
     QueueRow("sync", ("sync.apply",), "solo", 900),
-    QueueRow("audit", (), "solo", 900),
+    QueueRow("audit", ("audit.append", "audit.checkpoint"), "solo", 900),
     # Long work that needs much memory has a process of its own, which gives it back.
     QueueRow("backup", (), "prefork", 3000, 1, max_memory_mb=1024, max_tasks=1),
     QueueRow("archive", (), "prefork", 3000, 1, max_memory_mb=1024, max_tasks=10),
-    QueueRow("cleanup", ("cleanup.claims", "cleanup.reports", "cleanup.schedule", "dead_letters.purge"), "solo", 900),
+    QueueRow(
+        "cleanup",
+        # A verification may take minutes, for which changes should not wait.
+        ("audit.verify", "cleanup.claims", "cleanup.reports", "cleanup.schedule", "dead_letters.purge"),
+        "solo",
+        900,
+    ),
     QueueRow(
         "default",
         (

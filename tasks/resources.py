@@ -13,9 +13,11 @@ from celery.signals import worker_process_shutdown, worker_shutdown
 from connectors.base import Sink, Source
 from connectors.registry import open_sink, open_source
 from tasks.breakers import Breakers
-from tasks.configuration import control_url, settings
+from tasks.configuration import control_url, settings, with_control
+from tasks.ledger import open_ledger
 from tasks.reporter import Reporter
 from tasks.turns import Turns
+from worker_sync.core.sections import LEDGER
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
 
@@ -67,9 +69,13 @@ class Resources:
         key = (database, threading.get_ident())
         sink = self._sinks.get(key)
         if sink is None:
-            url = self.settings.database(database).url.reveal()
-            sink = self._sinks[key] = open_sink(database, url)
+            sink = self._sinks[key] = self._opened(database)
         return sink
+
+    def _opened(self, database: str) -> Sink:
+        if database == LEDGER:
+            return open_ledger(with_control(self.settings))
+        return open_sink(database, self.settings.database(database).url.reveal())
 
     def drop_sink(self, database: str) -> None:
         """Close this thread's sink: after an error its connection is not to be trusted."""

@@ -11,22 +11,16 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import dataclass
-from typing import Any
 
-from celery import Celery
-from kombu.exceptions import OperationalError
-
-from connectors.base import Outcome
-from tasks import claims
 from tasks.app import app
-from tasks.base import DisposedTask, Early
+from tasks.base import DisposedTask
+from tasks.parcels import Parcel, deliver
 from tasks.parking import Parker
 from tasks.resources import Resources, resources
 from tasks.retry import NEVER, REQUEST, TRANSIENT
 from worker_sync.core import markers
 from worker_sync.core.codec import decode
-from worker_sync.core.errors import Transient, UndecodableBatch, Unreachable
+from worker_sync.core.errors import Transient, UndecodableBatch
 from worker_sync.core.log import event
 from worker_sync.store.signals import SignalKind
 
@@ -42,22 +36,7 @@ def apply(pipeline: str, shard: int, after: str, upto: str, batch: bytes) -> Non
     claim that is gone was applied, or will be sent again. Repeated, late and reordered batches change nothing. An early
     one waits for a moment, then is tried again up to 9 times within seconds, then dropped: its capture sends it again.
     """
-    work = resources()
-    data = batch
-    if claims.is_claim(batch):
-        found = claims.fetch(work.control().claims, pipeline, batch)
-        if found is None:
-            fields = event("claim-gone", pipeline=pipeline, shard=shard)
-            log.info("%s/%s %s .. %s is not kept any more", pipeline, shard, after, upto, extra=fields)
-            return
-        data = found
-    outcome = apply_batch(work, pipeline, data)
-    if outcome == Outcome.EARLY:
-        raise Early(f"{pipeline}/{shard} {after} .. {upto}")
-    if claims.is_claim(batch):
-        claims.remove(work.control().claims, pipeline, batch)
-    if log.isEnabledFor(logging.DEBUG):
-        log.debug("%s/%s %s up to %s", pipeline, shard, outcome, upto, extra=event(outcome, pipeline=pipeline))
+    deliver(Parcel(pipeline, shard, after, upto, batch), apply_batch)
 
 
 def apply_batch(work: Resources, pipeline: str, data: bytes) -> str:
@@ -70,33 +49,6 @@ def apply_batch(work: Resources, pipeline: str, data: bytes) -> str:
     with work.using(target) as sink:
         parker = Parker(sink, settings, work.settings.dead_letters, lambda: work.control().dead_letters)
         return work.turns.take(lambda: parker.apply(batch))
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """A batch ready to be sent: the arguments of `sync.apply`, and `summary`, which people see instead of the data."""
-
-    pipeline: str
-    shard: int
-    after: str
-    upto: str
-    batch: bytes
-    summary: str
-
-
-def publish(app: Celery, parcel: Parcel) -> None:
-    """Put one batch into the queue; returns once the broker has it. Raises Unreachable within seconds otherwise."""
-    options: dict[str, Any] = {
-        "argsrepr": parcel.summary,
-        "kwargsrepr": "{}",
-        "ignore_result": True,
-        "headers": {"published_at": time.time()},
-    }
-    arguments = (parcel.pipeline, parcel.shard, parcel.after, parcel.upto, parcel.batch)
-    try:
-        app.send_task("sync.apply", arguments, **options)
-    except OperationalError as error:
-        raise Unreachable(f"the broker: {error}") from error
 
 
 @app.task(name="sync.resync_table", base=DisposedTask, policy=REQUEST)

@@ -189,7 +189,7 @@ class Decoder:
             raise Malformed
         prefix = data[10:end].decode()
         if flags & 1 and prefix.startswith(MESSAGE_PREFIX):
-            self.messages.append(Message(prefix, content))
+            self.messages.append(Message(prefix, content, self.ordinal))
         return False
 
     # Tables

@@ -38,7 +38,7 @@ _OUTCOMES = {
 _COLLISIONS = (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation)
 
 #: The same words as a source's, so that a database is recognized in both roles.
-_IDENTITY = (
+IDENTITY = (
     "SELECT system_identifier::text || '/' || d.oid::text FROM pg_control_system(), pg_database d "
     "WHERE d.datname = current_database()"
 )
@@ -63,7 +63,7 @@ class PostgresSink(Sink):
 
     def identity(self) -> str:
         with self._ready() as connection:
-            row = connection.execute(_IDENTITY).fetchone()
+            row = connection.execute(IDENTITY).fetchone()
             assert row is not None
             return str(row[0])
 

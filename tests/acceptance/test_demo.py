@@ -13,6 +13,7 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.program import start, worker_sync
 from tests.fixtures.servers import server_directory, unavailable
 from worker_sync.demo.data import DataMissing, DataSet
+from worker_sync.demo.run import SINGLE_CHANGES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -63,6 +64,10 @@ def test_a_small_demo_verifies_both_targets(directory: Path) -> None:
         assert all(table["ok"] for table in tables.values())
         assert target["lag_ms"]["quiet"]["p50"] > 0
         assert target["lag_ms"]["loaded"]["p99"] >= target["lag_ms"]["loaded"]["p50"] > 0
+    # Those that were replayed, and the single ones behind them; the rows that were copied are no changes.
+    assert result["ledger"]["changes"] == 6000 + SINGLE_CHANGES
+    assert result["ledger"]["ok"] is True
+    assert result["ledger"]["found"] == {}
     assert working_below(directory) == []
 
 

@@ -83,6 +83,7 @@ def test_every_task_declares_its_policy(app: Celery) -> None:
 
 def test_only_what_is_sent_again_anyway_is_never_parked(app: Celery) -> None:
     assert {name for name, task in own(app).items() if not task.parked} == {
+        "audit.append",
         "sync.apply",
         "sync.heartbeat",
         "health.check",

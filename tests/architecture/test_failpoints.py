@@ -10,6 +10,7 @@ from tests.faults.failpoints import (
     FAILPOINTS,
     PARKING,
     READING_BACK,
+    RECORDING,
     SPILLING,
     WORKER,
     Failpoint,
@@ -24,4 +25,4 @@ def test_the_place_of_a_failpoint_exists(point: Failpoint) -> None:
 
 
 def test_no_two_failpoints_have_one_name() -> None:
-    assert len(FAILPOINTS) == len((*CAPTURE, *WORKER, *PARKING, *DECISIONS, *SPILLING, *READING_BACK))
+    assert len(FAILPOINTS) == len((*CAPTURE, *WORKER, *PARKING, *DECISIONS, *SPILLING, *READING_BACK, *RECORDING))

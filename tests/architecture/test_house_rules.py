@@ -19,6 +19,7 @@ PACKAGES = ("worker_sync", "tasks", "connectors", "beat_schedule")
 DRIVERS = {
     "psycopg": (
         "connectors/postgres/",
+        "connectors/ledger/",
         "worker_sync/libpq/",
         "worker_sync/store/",
         "worker_sync/demo/source.py",

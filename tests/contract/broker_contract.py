@@ -24,8 +24,8 @@ import yaml
 from tasks import messages, rabbitmq
 from tasks.application import Application, uses_rabbitmq
 from tasks.celeryconfig import celery_settings
+from tasks.parcels import Parcel, publish
 from tasks.rabbitmq import DELIVERY_LIMIT
-from tasks.sync import Parcel, publish
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
 from tests.fixtures.running import Role, celery

@@ -43,7 +43,7 @@ PATIENCE_S = 400.0
 #: Bytes a second and connection: a batch takes a while, a greeting does not take a minute.
 DRIP = 20_000
 DELAY_S = 0.15
-WORKER = ("worker", "--queues", "sync", "--grace", "1")
+WORKER = ("worker", "--queues", "sync,audit", "--grace", "1")
 
 Say = Callable[[str], None]
 

@@ -19,11 +19,12 @@ from tests.faults.failpoints import FAILPOINTS, Failpoint, located
 
 
 class Trap:
-    """Counts calls over all threads; at the last one it writes `mark` and ends the process."""
+    """Counts calls over all threads; at the last one it writes `mark` and ends the process, or sends it `blow`."""
 
-    def __init__(self, point: Failpoint, mark: Path) -> None:
+    def __init__(self, point: Failpoint, mark: Path, blow: signal.Signals = signal.SIGKILL) -> None:
         self._point = point
         self._mark = mark
+        self._blow = blow
         self._calls = 0
         self._lock = threading.Lock()
 
@@ -51,14 +52,18 @@ class Trap:
         if isinstance(queued, psycopg.Pipeline):
             queued.sync()  # what psycopg has only queued has not happened yet
         self._mark.write_text(self._point.name)
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), self._blow)
+
+
+def set_trap(point: Failpoint, mark: Path, blow: signal.Signals = signal.SIGKILL) -> None:
+    """Wrap the failpoint's place in this process."""
+    holder, attribute, original = located(point.place)
+    setattr(holder, attribute, Trap(point, mark, blow).wrapped(original))
 
 
 def main(arguments: list[str]) -> int:
     name, mark, *rest = arguments
-    point = FAILPOINTS[name]
-    holder, attribute, original = located(point.place)
-    setattr(holder, attribute, Trap(point, Path(mark)).wrapped(original))
+    set_trap(FAILPOINTS[name], Path(mark))
     from worker_sync.cli import main as program
 
     sys.argv = ["worker-sync", *rest]

@@ -45,6 +45,7 @@ def _worker(name: str, moment: Moment, place: str, call: int = 1, **more: Any) -
 _PG, _MY, _MO = "connectors.postgres", "connectors.mysql", "connectors.mongodb"
 _CAP = "worker_sync.capture"
 _STORE = "worker_sync.store"
+_LEDGER = "connectors.ledger"
 
 CAPTURE: Final = (
     # Setting up: each start of a capture comes one step further.
@@ -65,7 +66,7 @@ CAPTURE: Final = (
     _capture("table without key copied in part", "after", f"{_CAP}.snapshot:Loader._send_bag"),
     # The stream.
     _capture("batch cut, not published", "before", f"{_CAP}.publisher:Publisher._deliver", 8),
-    _capture("batch handed to the broker's client", "before", "tasks.sync:publish", 8),
+    _capture("batch handed to the broker's client", "before", "tasks.parcels:publish", 8),
     _capture("batch published", "after", f"{_CAP}.publisher:Publisher._deliver", 8),
     _capture("applied, checkpoint not saved", "before", f"{_STORE}.checkpoints:Checkpoints.save", 4),
     _capture("checkpoint saved, source not confirmed", "after", f"{_STORE}.checkpoints:Checkpoints.save", 4),
@@ -119,8 +120,23 @@ READING_BACK: Final = (
     _capture("spill read to its end", "before", f"{_CAP}.spilling:Spilling._end"),
 )
 
+#: Passed by whoever records in the ledger, in the order of the table: the first two when a trail begins.
+RECORDING: Final = (
+    _worker("ledger: trail marked, not begun", "after", "connectors.postgres.watermarks:fence"),
+    _worker("ledger: trail begun, not committed", "after", f"{_LEDGER}.appender:Appender.advance"),
+    _worker("ledger: entries prepared, nothing locked", "after", f"{_LEDGER}.sink:prepare", 3),
+    _worker("ledger: watermark locked, head not", "after", f"{_LEDGER}.sink:LedgerSink._stand", 3),
+    _worker("ledger: head locked, nothing written", "after", f"{_LEDGER}.appender:Appender.lock", 4),
+    _worker("ledger: entries sent in part", "after", f"{_LEDGER}.appender:rows", 4),
+    _worker("ledger: entries written, head not", "after", f"{_LEDGER}.appender:Appender.write", 4),
+    _worker("ledger: head moved, watermark not", "after", f"{_LEDGER}.appender:Appender.advance", 4),
+    _worker("ledger: watermark moved, not committed", "before", "psycopg:Connection.execute", 3, given="COMMIT"),
+    _worker("ledger: committed, not acknowledged", "after", f"{_LEDGER}.sink:LedgerSink._record", 3),
+)
+
 ROUTINE: Final = {point.name: point for point in (*CAPTURE, *WORKER)}
-FAILPOINTS: Final = {**ROUTINE, **{point.name: point for point in (*PARKING, *DECISIONS, *SPILLING, *READING_BACK)}}
+_RARE: Final = (*PARKING, *DECISIONS, *SPILLING, *READING_BACK, *RECORDING)
+FAILPOINTS: Final = {**ROUTINE, **{point.name: point for point in _RARE}}
 
 
 def located(place: str) -> tuple[Any, str, Any]:

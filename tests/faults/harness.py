@@ -109,7 +109,7 @@ class System:
         return self.start("capture", "source")
 
     def worker(self) -> Role:
-        return self.start("worker", "--queues", "sync", "--grace", "1")
+        return self.start("worker", "--queues", "sync,audit", "--grace", "1")
 
     def strike(self, failpoint: str, *arguments: str, seconds: float = 90.0) -> None:
         """Run `worker-sync ARGUMENTS` until the failpoint ends it; what is going on already has to pass it."""

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import psutil
 import pytest
 import redis
 
+from tasks.liveness import RECONNECT_S
 from tasks.redis import SOCKET_TIMEOUT_S
 from tests.faults.harness import System
 from tests.faults.load import Load
 from tests.faults.test_worker_killed import table_held
+from tests.fixtures.running import Role
 from worker_sync.embedded import EmbeddedRedis
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 AWAY_S = 10.0
+#: After so many tries Celery by itself would pause for longer.
+LONG_AWAY_TRIES = 9
 #: Longer than a worker waits for the answer to an acknowledgement.
 STILL_S = 1.5 * SOCKET_TIMEOUT_S
 
@@ -74,6 +79,27 @@ def test_a_broker_that_is_away_for_ten_seconds_is_waited_for(system: System, own
         own_broker.start()
         system.await_progress(50, 90)
     system.assert_same()
+
+
+@pytest.mark.long
+def test_a_worker_asks_for_its_broker_every_five_seconds_however_long_that_is_away(
+    system: System, own_broker: EmbeddedRedis
+) -> None:
+    with Load(system.source):
+        system.capture()
+        worker = system.worker()
+        system.await_progress(50, 90)
+        own_broker.kill()
+        system.until(lambda: len(_pauses(worker)) >= LONG_AWAY_TRIES, "it asks again and again", 120)
+        own_broker.start()
+        system.await_progress(50, 90)
+    assert max(_pauses(worker)) == RECONNECT_S
+    system.assert_same()
+
+
+def _pauses(worker: Role) -> list[float]:
+    """The seconds that a worker said it would wait before it asks for its broker again."""
+    return [float(seconds) for seconds in re.findall(r"the broker at .*; again in (\d+) s", worker.text())]
 
 
 @pytest.mark.long

@@ -82,7 +82,7 @@ def name_of(url: str) -> str:
 
 def start(world: World) -> None:
     world.captures()
-    world.start("worker", "--queues", "sync", "--grace", "1")
+    world.start("worker", "--queues", "sync,audit", "--grace", "1")
     world.await_loaded()
     world.await_news()
 

@@ -30,7 +30,7 @@ IN_A_ROW = (
     "mongodb: rows written, not committed",
     "applied, message not acknowledged",
 )
-ARGUMENTS = {"worker": ("worker", "--queues", "sync", "--grace", "1")}
+ARGUMENTS = {"worker": ("worker", "--queues", "sync,audit", "--grace", "1")}
 
 
 @pytest.fixture

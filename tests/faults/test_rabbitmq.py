@@ -13,6 +13,8 @@ from tests.faults.test_worker_killed import kill_in_the_middle
 from tests.fixtures.fix_proxy import ProxyTo
 from tests.fixtures.rabbitmq_server import RabbitmqServer
 
+BACKLOG = 3
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
@@ -50,6 +52,32 @@ def test_a_rabbitmq_that_is_killed_and_comes_back_loses_nothing(system: System, 
             own_rabbitmq.start()
         system.await_progress(50, 90)
     system.assert_same()
+
+
+@pytest.mark.long
+def test_a_rabbitmq_that_takes_no_messages_keeps_no_worker_from_those_that_it_has(
+    system: System, own_rabbitmq: RabbitmqServer
+) -> None:
+    system.move_broker(own_rabbitmq.url)
+    assert system.cli("init").code == 0
+    with Load(system.source):
+        capture, worker = system.capture(), system.worker()
+        system.await_progress(50, 90)
+        worker.kill()
+        system.until(lambda: _waiting(own_rabbitmq) > BACKLOG, "batches are queued", 90)
+        capture.kill()
+        own_rabbitmq.ctl("set_vm_memory_high_watermark", "0")
+        system.worker()
+        system.until(lambda: _waiting(own_rabbitmq) == 0, "all that was queued is applied", 90)
+        own_rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1GB")
+        system.capture()
+        system.await_progress(50, 90)
+    system.assert_same()
+
+
+def _waiting(server: RabbitmqServer) -> int:
+    counted = server.ctl("list_queues", "--vhost", "v0", "--quiet", "name", "messages")
+    return sum(int(line.split()[1]) for line in counted.splitlines() if line.split()[:1] == ["sync"])
 
 
 @pytest.mark.long

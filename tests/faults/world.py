@@ -13,6 +13,7 @@ import yaml
 from tests.faults.books import Books, SqlBooks, books_of, differences
 from tests.faults.harness import CAPTURE, System, marks_in, snapshot_states
 from tests.faults.mixed import MixedLoad, Witness
+from tests.faults.trails import assert_one_tree, assert_recorded
 from tests.fixtures.running import Role
 from worker_sync.store import ControlStore
 
@@ -48,6 +49,7 @@ class World(System):
         self.copies: dict[str, Books] = {route.target: books_of(route.url) for route in routes}
         self.source_of = {route.target: route.source for route in routes}
         self.witnesses: list[Witness] = []
+        self._audited: tuple[str, ...] = tuple(yaml.safe_load(config.read_text())["audit"])
         self._watching = contextlib.ExitStack()
 
     # -- processes
@@ -88,7 +90,7 @@ class World(System):
     # -- the end
 
     def assert_same(self, seconds: float = 240.0) -> None:
-        """Nothing is lost, doubled, or was ever seen out of order."""
+        """Nothing is lost, doubled, or was ever seen out of order, in the targets and in the ledger."""
         self.assert_verified(seconds)
         for target, copy in self.copies.items():
             origin = self.origins[self.source_of[target]]
@@ -99,6 +101,11 @@ class World(System):
         for witness in self.witnesses:
             assert witness.looked, f"nobody looked at {witness.name}"
             assert witness.found[:5] == []
+        for name in self._audited:
+            done = self.cli_wait(f"audit.{name}", seconds)
+            assert done.code == 0, done.text
+            assert_recorded(self.control, name, self.origins[name])
+        assert_one_tree(self.control)
 
     # -- traffic
 
@@ -150,6 +157,7 @@ def running_world(
             route.target: {"source": route.source, "target": route.target, "tables": tables[route.source]}
             for route in routes
         },
+        "audit": {name: {"tables": found} for name, found in tables.items()},
         "capture": {**TUNING, **settings.pop("capture", {})},
         **settings,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tasks import claims
-from tasks.sync import publish
+from tasks.parcels import publish
 from tests.fixtures.eventually import eventually
 from tests.integration.test_tasks import PIPELINE, System, batch, parcel, system
 from worker_sync.core.codec import encode

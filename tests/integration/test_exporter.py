@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import urllib.error
 import urllib.request
@@ -14,7 +15,9 @@ import pytest
 from kombu import Connection, Queue
 from prometheus_client.parser import text_string_to_metric_families
 
-from worker_sync.core.errors import Halt, State
+from tasks.redis import SOCKET_TIMEOUT_S
+from tests.fixtures.fix_proxy import ProxyTo
+from worker_sync.core.errors import Halt, State, Unreachable
 from worker_sync.core.metrics import BY_NAME
 from worker_sync.core.position import Position
 from worker_sync.core.secrets import Url
@@ -23,6 +26,9 @@ from worker_sync.exporter import Collector, MetricsServer
 from worker_sync.exporter.queues import queues_of
 from worker_sync.store import ControlStore
 from worker_sync.store.dead_letters import Letter, LetterKind
+
+#: Twice what a broker has for an answer.
+GIVEN_UP_S = 2 * SOCKET_TIMEOUT_S
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -70,7 +76,7 @@ def report(lag_ms: float | None = 12.5, **shard: Any) -> dict[str, Any]:
 def scrape(settings: Settings, store: ControlStore, broker: str) -> Samples:
     depths = queues_of(Url(broker), ["sync", "default"])
     with (
-        MetricsServer(Collector(settings, store, depths), "127.0.0.1", 0, store.ping) as server,
+        MetricsServer(Collector(settings, store, depths, None), "127.0.0.1", 0, store.ping) as server,
         urllib.request.urlopen(f"{server.url}/metrics") as answer,
     ):
         text = answer.read().decode()
@@ -155,6 +161,23 @@ def test_a_broker_that_is_away_costs_its_metrics_only(settings: Settings, store:
     assert "queue_depth" not in {name for name, _ in found}
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("broker", ["redis_url", "rabbitmq_url"])
+def test_a_broker_whose_line_died_in_silence_is_asked_over_another_one_in_time(
+    broker: str, request: pytest.FixtureRequest, proxy_to: ProxyTo
+) -> None:
+    door = proxy_to(request.getfixturevalue(broker))
+    depths = queues_of(Url(door.url), ["sync"])
+    depths()
+    door.forget()
+    asked = time.monotonic()
+    with contextlib.suppress(Unreachable):
+        depths()
+    assert time.monotonic() - asked < GIVEN_UP_S
+    depths()
+    depths.close()
+
+
 def test_every_metric_is_in_the_table_of_names(settings: Settings, store: ControlStore, redis_url: str) -> None:
     store.reports.put("capture:shop", "capture", "shop", report())
     names = {name for name, _ in scrape(settings, store, redis_url)}
@@ -163,7 +186,7 @@ def test_every_metric_is_in_the_table_of_names(settings: Settings, store: Contro
 
 def test_health_says_when_the_control_store_is_away(settings: Settings, store: ControlStore, redis_url: str) -> None:
     away = ControlStore("postgresql://127.0.0.1:1/none")
-    collector = Collector(settings, store, dict)
+    collector = Collector(settings, store, dict, None)
     with MetricsServer(collector, "127.0.0.1", 0, away.ping) as server:
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{server.url}/healthz")

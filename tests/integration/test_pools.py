@@ -7,10 +7,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
+from tests.fixtures.running import Role
 from tests.integration.worker_rig import Rig, worker_rig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -19,6 +21,11 @@ POOLS = {"solo": 1, "threads": 2, "prefork": 2}
 GRACE_S = 1.5
 #: What an end takes beyond the grace, on a slow machine.
 SPARE_S = 12.0
+MEGABYTE = 1024 * 1024
+#: Messages, each tried three times.
+AGAIN = 20
+#: What the forms of one message take while it is worked on, and what a worker's first task opens, are 17 MB.
+MOST_KEPT = 30 * MEGABYTE
 
 
 @pytest.fixture
@@ -119,3 +126,18 @@ def test_a_killed_process_of_a_pool_gives_its_task_to_another(rig: Rig) -> None:
     os.kill(child, 9)
     eventually(lambda: lines(said).count("begin 1") == 2 and "end 1" in lines(said), 60)
     eventually(lambda: rig.waiting() == 0)
+
+
+def test_messages_that_come_again_are_not_kept(rig: Rig) -> None:
+    worker = rig.worker()
+    eventually(lambda: rig.waiting_clients() > 0, 30)
+    before = resident(worker)
+    for _ in range(AGAIN):
+        rig.send("trial.carries", b"x" * MEGABYTE)
+        eventually(lambda: rig.waiting() == 0, 30)
+    assert resident(worker) - before < MOST_KEPT
+
+
+def resident(role: Role) -> int:
+    """Bytes of memory that the process holds."""
+    return int(psutil.Process(role.process.pid).memory_info().rss)

@@ -19,7 +19,7 @@ from celery import Celery
 from connectors.base import Mark
 from connectors.postgres.sink import PostgresSink
 from tasks.celeryconfig import celery_settings
-from tasks.sync import Parcel, publish
+from tasks.parcels import Parcel, publish
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
 from tests.fixtures.fix_proxy import Proxy, ProxyTo

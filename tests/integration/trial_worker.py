@@ -46,6 +46,12 @@ def mends(path: str, number: int) -> None:
     say(path, str(number))
 
 
+@app.task(name="trial.carries", base=DisposedTask, policy=QUICK, parked=False)
+def carries(data: bytes) -> None:
+    """Fails with much in its message."""
+    raise Transient(f"{len(data)} bytes")
+
+
 @app.task(name="trial.sleeps", base=DisposedTask, policy=QUICK)
 def sleeps(path: str, number: int, seconds: float) -> None:
     """Says when it begins and when it ends."""

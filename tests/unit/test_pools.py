@@ -67,6 +67,6 @@ def test_up_runs_one_worker_but_for_queues_with_a_pool_of_their_own() -> None:
     assert worker_queues(settings()) == [None]
     # No task is in the queue backup yet.
     given = settings(workers={"sync": {"pool": "prefork"}, "backup": {}})
-    assert worker_queues(given) == [("sync",), ("cleanup", "default", "dead_letter")]
+    assert worker_queues(given) == [("sync",), ("audit", "cleanup", "default", "dead_letter")]
     names = [spec.name for spec in specs(given, Path("x.yaml"))]
     assert [name for name in names if name.startswith("worker")] == ["worker sync", "worker rest"]

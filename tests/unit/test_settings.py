@@ -9,6 +9,7 @@ import pytest
 from worker_sync.core.errors import ConfigError
 from worker_sync.core.schema import Column, Kind, TableName, TableSchema, Type
 from worker_sync.core.secrets import Url, redact
+from worker_sync.core.sections import LEDGER
 from worker_sync.core.settings import Settings, json_schema, load
 from worker_sync.core.settings_file import SettingsError
 
@@ -118,9 +119,8 @@ BAD = {
         ["databases.reporting.url: is the same database as 'shop'; use that name"],
     ),
     "what comes later": (
-        GOOD + "    mode: two-way\n    conflicts: {strategy: manual}\naudit: {shop: {tables: [x]}}\n",
+        GOOD + "    mode: two-way\n    conflicts: {strategy: manual}\n",
         [
-            "audit: the audit ledger is not available yet in this version; remove the block",
             "pipelines.shop-to-reporting.conflicts: not available yet in this version; remove it",
             "pipelines.shop-to-reporting.mode: two-way is not available yet in this version; write one-way",
         ],
@@ -244,6 +244,18 @@ BAD = {
         GOOD.replace('"public.*"', '{name: "o*", fields: {a: {type: text}}}'),
         ["pipelines.shop-to-reporting.tables[0]: `fields` needs a plain table name, not a pattern"],
     ),
+    "an audit of no database": (
+        GOOD + "audit: {shpo: {tables: [a]}}\n",
+        ["audit.shpo: no database 'shpo'; did you mean 'shop'?"],
+    ),
+    "an audit under another name": (
+        GOOD + 'audit: {shop: {tables: [{name: a, to: b, where: "x = 1"}]}}\n',
+        ["audit.shop: a: the ledger records tables as they are; remove to and where"],
+    ),
+    "an audited table twice": (
+        GOOD + "audit: {shop: {tables: [a, a]}}\n",
+        ["audit.shop.tables[1]: repeats tables[0] (a); remove one"],
+    ),
     "YAML syntax": ("x: 1\na: b: c\n", ["line 2, column 5: mapping values are not allowed here"]),
     "a key that stands twice": (GOOD + "broker: redis://b\n", ["line 11, column 1: the key 'broker' stands twice"]),
     "a list": ("[]", ["is no mapping; see `worker-sync config schema`"]),
@@ -256,6 +268,14 @@ def test_a_bad_file_is_refused_with_the_exact_path(written: Path, case: str) -> 
     found = problems(written, text)
     assert found == expected
     assert "hunter2" not in str(found)
+
+
+def test_an_audit_trail_is_a_flow_into_the_ledger_of_the_control_store(written: Path) -> None:
+    settings = loaded(written, GOOD + "audit: {reporting: {tables: [a]}}\n")
+    (found,) = settings.pipelines_from("reporting")
+    assert (found.name, found.target, found.on_rejected) == ("audit.reporting", LEDGER, "halt")
+    assert settings.database(LEDGER).url.reveal() == "ledger+postgresql://ws@db/worker_sync"
+    assert settings.sources == ("shop", "reporting")
 
 
 def test_several_problems_are_one_error_with_a_line_each(written: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Final
 from tasks import claims
 from tasks.app import app
 from tasks.configuration import configure, control_url
-from tasks.sync import Parcel, publish
+from tasks.parcels import Parcel, publish
 from worker_sync.capture.lane import Cut
 from worker_sync.capture.runner import Capture
+from worker_sync.core.sections import is_trail
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
 from worker_sync.store.claims import Claims
@@ -39,4 +40,5 @@ def run(settings: Settings, source: str, stop: threading.Event, *, stay: bool = 
 def _publish(kept: Claims, limit: int, cut: Cut) -> None:
     lane = cut.lane
     batch = cut.data if len(cut.data) <= limit else claims.store(kept, lane.pipeline, cut.data)
-    publish(app, Parcel(lane.pipeline, lane.shard, str(cut.after), str(cut.upto), batch, cut.summary))
+    task = "audit.append" if is_trail(lane.pipeline) else "sync.apply"
+    publish(app, Parcel(lane.pipeline, lane.shard, str(cut.after), str(cut.upto), batch, cut.summary, task))

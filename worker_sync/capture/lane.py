@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from worker_sync.core.change import Batch, Change, Section, SnapshotMark, Transa
 from worker_sync.core.codec import encode
 from worker_sync.core.position import WHOLE, Position
 from worker_sync.core.schema import TableName, TableSchema
+from worker_sync.core.sections import is_trail
 from worker_sync.core.values import Key
 
 
@@ -74,6 +77,7 @@ class Lane:
         self.pending: deque[Cut] = deque()
         self.detour: Detour | None = None
         self._publish = publish
+        self._host = socket.gethostname() if is_trail(identity.pipeline) else ""
         self._replaying = True
         self._sections: list[Section] = []
         self._changes: list[Change] = []
@@ -82,7 +86,7 @@ class Lane:
 
     # -- filling
 
-    def add(self, info: TransactionInfo, changes: list[Change], size: int, now: float) -> None:
+    def add(self, info: TransactionInfo, changes: list[Change], size: int, now: float, context: str = "") -> None:
         """Append changes of one transaction. What the watermark covers already is left out."""
         if self._replaying:
             changes = self._beyond_mark(info, changes)
@@ -90,10 +94,10 @@ class Lane:
             return
         if not self._sections:
             self._opened_at = now
-        if self._ends_in(info):
+        if self._ends_in(info) and self._sections[-1].context == context:
             self._sections[-1].count += len(changes)
         else:
-            self._sections.append(Section(info, len(changes)))
+            self._sections.append(Section(info, len(changes), context))
         self._changes += changes
         self._bytes += size
 
@@ -242,6 +246,8 @@ class Lane:
             alteration=alteration,
             origins={n: name for n, name in (origins or {}).items() if name != str(tables[n].table)},
             released=released or [],
+            captured_at=time.time_ns() // 1000 if self._host else 0,
+            host=self._host,
         )
         oldest = sections[0].info.committed_at if sections else None
         cut = Cut(self.id, self.tail, upto, encode(batch), batch.summary(), oldest)

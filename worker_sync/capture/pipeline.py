@@ -11,11 +11,13 @@ import msgspec
 import xxhash
 
 from worker_sync.capture.alterer import Alterer
+from worker_sync.capture.contexts import Contexts
 from worker_sync.capture.lane import Lane
 from worker_sync.capture.routing import Routes
 from worker_sync.capture.versions import Definitions
 from worker_sync.core.change import Change, Op, Piece, TransactionInfo
 from worker_sync.core.schema import TableName, TableSchema
+from worker_sync.core.sections import is_trail
 from worker_sync.core.values import Key
 
 #: With this many batches on their way the open one grows instead of following them: what waits in a queue is late by
@@ -50,8 +52,11 @@ def bag_shard(target: TableSchema, shards: int) -> int:
 def _divided(piece: Piece, at: int) -> tuple[Piece, Piece]:
     """The first `at` changes, and the others."""
     size = piece.size * at // len(piece.changes)
-    head = Piece(piece.info, piece.changes[:at], False, size)
-    return head, Piece(piece.info, piece.changes[at:], piece.last, piece.size - size)
+    ends = piece.changes[at - 1].ordinal if at else 0
+    earlier = [message for message in piece.messages if message.after < ends]
+    later = [message for message in piece.messages if message.after >= ends]
+    head = Piece(piece.info, piece.changes[:at], False, size, earlier)
+    return head, Piece(piece.info, piece.changes[at:], piece.last, piece.size - size, later)
 
 
 class Pipeline:
@@ -71,6 +76,7 @@ class Pipeline:
         self.loading: set[TableName] = set()
         self._limits = limits
         self._alterer = alterer
+        self._contexts = Contexts() if is_trail(name) else None
         #: The transaction that is routed in part.
         self._inside: TransactionInfo | None = None
         #: The rest of the piece at hand, while a barrier holds it up.
@@ -120,7 +126,12 @@ class Pipeline:
             self.proceed()
 
     def _take_one_lane(self, piece: Piece, now: float) -> Iterator[None]:
-        self.lanes[0].add(piece.info, self._routed(piece.changes), piece.size, now)
+        if self._contexts is None:
+            self.lanes[0].add(piece.info, self._routed(piece.changes), piece.size, now)
+            return iter(())
+        size = piece.size // max(1, len(piece.changes))
+        for context, changes in self._contexts.parts(piece):
+            self.lanes[0].add(piece.info, self._routed(changes), size * len(changes), now, context)
         return iter(())
 
     def _routed(self, changes: Iterable[Change]) -> list[Change]:

@@ -101,7 +101,8 @@ def target_function(home: str, sink: Sink, selected: Sequence[Selected], pinned:
             return None
         shaper = table.shape.without(_unknown(schema, pinned.get(schema.table))).compile(schema)
         shaped = schema if shaper is None else shaper.table
-        return Route(schema, sink.map_table(_at_home(shaped, home), table.to), shaper)
+        named = shaped if sink.keeps_namespaces else _at_home(shaped, home)
+        return Route(schema, sink.map_table(named, table.to), shaper)
 
     return target_of
 

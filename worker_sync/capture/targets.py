@@ -16,7 +16,7 @@ from worker_sync.core import markers
 from worker_sync.core.change import SnapshotMark
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName
-from worker_sync.core.sections import Pipeline
+from worker_sync.core.sections import Pipeline, is_trail
 from worker_sync.core.selection import Selected
 from worker_sync.core.settings import Settings
 from worker_sync.store.signals import Signal, SignalKind
@@ -105,7 +105,7 @@ def _loads(
     pipeline: Pipeline, tables: Collection[TableName], layout: Layout, signals: Sequence[Signal]
 ) -> list[TableLoad]:
     loads = []
-    for table in tables:
+    for table in () if is_trail(pipeline.name) else tables:
         table_name = str(table)
         asked = next((s for s in signals if s.table is None or TableName.parse(s.table) == table), None)
         load = _load(table, layout.before.values(), asked)

@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "resync": "signals:resync",
     "schedule": "schedule:schedule",
     "dead-letters": "dead_letters:dead_letters",
+    "audit": "audit:audit",
     "completion": "completion:completion",
 }
 

@@ -59,7 +59,7 @@ def check(ctx: click.Context, as_json: bool) -> int:
     """
     settings = state(ctx).settings()
     with Workspace(settings) as space:
-        checked = preflight(space, list(settings.pipelines.values()))
+        checked = preflight(space, list(settings.flows.values()))
     if as_json:
         print_json(as_document(checked))
     else:

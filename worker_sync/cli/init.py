@@ -23,7 +23,7 @@ def init(ctx: click.Context, as_json: bool) -> int:
     """
     settings = state(ctx).settings()
     with Workspace(settings) as space:
-        checked = preflight(space, list(settings.pipelines.values()))
+        checked = preflight(space, list(settings.flows.values()))
         if code := exit_code(checked):
             print_checked(checked, only_bad=True)
             click.echo("Nothing was created. Mend this, then run init again.")

@@ -39,11 +39,11 @@ class MomentType(click.ParamType[datetime]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
-        if _DURATION.fullmatch(str(value)):
-            return datetime.now(UTC) - DURATION.convert(value, param, ctx)
         try:
+            if _DURATION.fullmatch(str(value)):
+                return datetime.now(UTC) - DURATION.convert(value, param, ctx)
             moment = datetime.fromisoformat(str(value))
-        except ValueError:
+        except (ValueError, OverflowError):
             self.fail(f"{value!r} is no time; write 2h, 2026-01-31 or 2026-01-31T12:00:00+00:00", param, ctx)
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 

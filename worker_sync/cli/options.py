@@ -80,7 +80,7 @@ def _complete_pipeline(ctx: click.Context, _: click.Parameter, incomplete: str) 
         settings = state(ctx.find_root()).settings()
     except ConfigError:
         return []
-    return [name for name in settings.pipelines if name.startswith(incomplete)]
+    return [name for name in settings.flows if name.startswith(incomplete)]
 
 
 pipeline_argument = click.argument("pipeline", shell_complete=_complete_pipeline)

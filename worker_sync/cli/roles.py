@@ -134,10 +134,12 @@ def _celery(
 @click.pass_context
 def exporter(ctx: click.Context) -> int:
     """Serve /metrics and /healthz until SIGTERM."""
+    from tasks.ledger import ledger_url
     from tasks.queues import NAMES
     from tasks.rabbitmq import DEAD_LETTERS
     from worker_sync.exporter import Collector, MetricsServer
     from worker_sync.exporter.begun import begun
+    from worker_sync.exporter.ledger import LedgerWatch
     from worker_sync.exporter.queues import queues_of
 
     settings = _begin(ctx)
@@ -145,10 +147,13 @@ def exporter(ctx: click.Context) -> int:
     with Alive("exporter") as alive, Workspace(settings) as space, stopping_on_signals(stop.set):
         assert space.settings.broker is not None
         depths = queues_of(space.settings.broker, (*NAMES, DEAD_LETTERS.name), lambda: begun(space.store))
-        collector = Collector(space.settings, space.store, depths)
+        ledger = LedgerWatch(ledger_url(space.settings)) if settings.audit else None
+        collector = Collector(space.settings, space.store, depths, ledger)
         host, port = settings.exporter.host, settings.exporter.port
         with MetricsServer(collector, host, port, space.store.ping, alive.say) as server:
             click.echo(f"serving {server.url}/metrics", err=True)
             stop.wait()
         depths.close()
+        if ledger is not None:
+            ledger.close()
     return 0

@@ -11,6 +11,7 @@ from worker_sync.cli.options import as_json_option, configured, pipeline_argumen
 from worker_sync.cli.output import print_json, print_table
 from worker_sync.composition.workspace import Workspace
 from worker_sync.core.errors import ConfigError
+from worker_sync.core.sections import is_trail
 from worker_sync.core.settings_file import suggestion
 from worker_sync.store.pipelines import Standing, Status
 from worker_sync.store.signals import SignalKind
@@ -108,9 +109,13 @@ def _preview(ctx: click.Context, name: str, table: str | None, as_json: bool) ->
         pipeline = space.settings.pipeline(name)
         if table is not None:
             _known_table(space, name, table)
-        plan = _plan(space, name, table)
+        plan = [] if is_trail(name) else _plan(space, name, table)
     if as_json:
         print_json({"pipeline": name, "target": pipeline.target, "tables": plan})
+        return 0
+    if is_trail(name):
+        click.echo(f"{name} would begin anew at the newest change of {pipeline.source}, and record the gap.")
+        click.echo("What the ledger holds would stay. Nothing was changed.")
         return 0
     click.echo(f"{name} would forget its watermarks in {pipeline.target}, then copy:")
     print_table(["table", "to", "rows (about)"], [list(entry.values()) for entry in plan])

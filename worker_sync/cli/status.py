@@ -48,7 +48,7 @@ def describe(space: Workspace) -> dict[str, Any]:
         "pipelines": [
             _pipeline(pipeline, reports.get(pipeline.source), standings.get(name))
             | {"schema_change": _last_change(space.store.versions.of(name).values())}
-            for name, pipeline in space.settings.pipelines.items()
+            for name, pipeline in space.settings.flows.items()
         ],
     }
 

@@ -34,7 +34,7 @@ def up(ctx: click.Context) -> int:
     """
     settings = state(ctx).settings()
     with guarded(settings), Workspace(settings) as space:
-        checked = preflight(space, list(settings.pipelines.values()))
+        checked = preflight(space, list(settings.flows.values()))
         if code := exit_code(checked):
             print_checked(checked, only_bad=True)
             return code

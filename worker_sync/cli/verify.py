@@ -9,6 +9,8 @@ import click
 from worker_sync.cli.options import as_json_option, configured, pipeline_argument, state
 from worker_sync.cli.output import mark, print_json, print_table
 from worker_sync.composition.workspace import Workspace
+from worker_sync.core.errors import ConfigError
+from worker_sync.core.sections import is_trail
 from worker_sync.verification import Comparison, DifferenceKind, Result, TableResult
 from worker_sync.verification.compare import Walked
 
@@ -41,6 +43,8 @@ def verify(ctx: click.Context, pipeline: str, timeout: float, show_values: bool,
 def run(space: Workspace, name: str, timeout: float, *, quiet: bool) -> Result:
     """Compare the tables of one pipeline."""
     pipeline = space.settings.pipeline(name)
+    if is_trail(name):
+        raise ConfigError(f"{name} has no rows to compare; the ledger is verified by: worker-sync audit verify")
     waiter = space.waiter(pipeline)
     waiter.wait(timeout)
     with space.source_reader(pipeline) as source, space.sink(pipeline.target).reader() as target:

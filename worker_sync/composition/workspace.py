@@ -26,7 +26,7 @@ from worker_sync.core.errors import State as HaltState
 from worker_sync.core.parking import Parked
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.secrets import Url
-from worker_sync.core.sections import Pipeline
+from worker_sync.core.sections import LEDGER, Pipeline
 from worker_sync.core.selection import Selected
 from worker_sync.core.settings import Settings
 from worker_sync.embedded import EmbeddedServers
@@ -108,13 +108,13 @@ class Workspace:
     def sink(self, name: str) -> Sink:
         """The target database called `name`."""
         if name not in self._sinks:
-            url = self._given.database(name).url.reveal()
-            self._sinks[name] = self._stack.enter_context(open_sink(name, url))
+            self._sinks[name] = self.own_sink(name)
         return self._sinks[name]
 
     def own_sink(self, name: str) -> Sink:
         """A connection of its own to the target called `name`, for another thread."""
-        return self._stack.enter_context(open_sink(name, self._given.database(name).url.reveal()))
+        settings = self.settings if name == LEDGER else self._given
+        return self._stack.enter_context(open_sink(name, settings.database(name).url.reveal()))
 
     def tables(self, source: str) -> list[TableSchema]:
         """The source's tables, asked once."""

@@ -59,10 +59,12 @@ class TransactionInfo(msgspec.Struct, array_like=True, gc=False):
 
 
 class Message(msgspec.Struct, array_like=True):
-    """A message that an application or Worker-Sync put into the transaction (PostgreSQL: a logical message)."""
+    """A message that an application or Worker-Sync put into the transaction (PostgreSQL: a logical message), `after` so
+    many of its changes."""
 
     prefix: str
     content: bytes
+    after: int = 0
 
 
 class Piece(msgspec.Struct, gc=False):
@@ -87,10 +89,12 @@ class Progress(msgspec.Struct, gc=False):
 
 
 class Section(msgspec.Struct, array_like=True, gc=False):
-    """Part of a batch: `count` consecutive changes that belong to one transaction."""
+    """Part of a batch: `count` consecutive changes that belong to one transaction. `context` is what the application
+    said of them (who, and why), as JSON text; only a batch for the ledger has it."""
 
     info: TransactionInfo
     count: int
+    context: str = ""
 
 
 class SnapshotMark(msgspec.Struct, array_like=True):
@@ -118,6 +122,8 @@ class Batch(msgspec.Struct, omit_defaults=True):
     `origins` has the source's names of tables that the target calls otherwise. `released` are keys that are not held
     from here on (`worker_sync.core.parking`), by source table; None stands for all of the table. A batch that has some
     may have changes without sections: the rows of these keys as they are read again.
+
+    A batch for the ledger says when it was cut (`captured_at`, microseconds since 1970) and on which `host`.
     """
 
     source: str
@@ -135,6 +141,8 @@ class Batch(msgspec.Struct, omit_defaults=True):
     alteration: Alteration | None = None
     origins: dict[int, str] = {}
     released: list[tuple[str, Key | None]] = []
+    captured_at: int = 0
+    host: str = ""
 
     def origin(self, table: int) -> str:
         """The source's name of a table."""

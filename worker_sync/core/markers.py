@@ -1,4 +1,4 @@
-"""Prefixes of the messages that Worker-Sync writes into a source's log; each is a transaction of its own."""
+"""Prefixes of the messages in a source's log. Those that Worker-Sync writes are transactions of their own."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Final
 HEARTBEAT: Final = "worker_sync.heartbeat"
 #: Written by whoever waits until all that was committed before is applied.
 WAIT: Final = "worker_sync.marker"
+#: Written by applications: who makes the changes behind it, and why, as a JSON object.
+CONTEXT: Final = "worker_sync.context"
 #: Only moves the log on; a snapshot chunk waits for the stream to pass it.
 NUDGE: Final = "worker_sync.nudge"
 

@@ -60,6 +60,11 @@ METRICS: Final = (
         "breaker_state", "gauge", "0 closed, 1 half-open, 2 open", ("system",), "The most open of all workers' breakers"
     ),
     Metric("breaker_opened_total", "counter", "times", ("system", "worker"), "How often a worker left a system alone"),
+    Metric("audit_entries_total", "counter", "entries", (), "Entries of the ledger"),
+    Metric("audit_write_tps", "gauge", "entries per second", (), "Entries recorded since the scrape before"),
+    Metric("audit_unsigned_entries", "gauge", "entries", (), "Entries behind the newest checkpoint"),
+    Metric("audit_checkpoint_age_seconds", "gauge", "seconds", (), "Time since the newest checkpoint was signed"),
+    Metric("audit_ledger_bytes", "gauge", "bytes", (), "What the ledger's entries take on disk, indexes included"),
     Metric("queue_depth", "gauge", "messages", ("queue",), "Messages that wait; on Redis also those workers hold"),
     Metric("queue_oldest_age_seconds", "gauge", "seconds", ("queue",), "Age of the oldest; on RabbitMQ at most this"),
     Metric("health_ok", "gauge", "1 or 0", ("subject",), "Whether the last health check succeeded"),

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from worker_sync.core.blocks import Block, Int, Seconds
 from worker_sync.core.crontab import BadCrontab, Crontab, UnknownTimeZone, time_zone, zone_names
+from worker_sync.core.personal import PersonalTable
 from worker_sync.core.secrets import Url
 from worker_sync.core.settings_file import suggestion
 from worker_sync.core.table_rules import TableRule
@@ -102,6 +103,55 @@ class Pipeline(Block):
     def name(self) -> str:
         return self._name
 
+    @property
+    def path(self) -> str:
+        """Where the configuration says it."""
+        return self._name if is_trail(self._name) else f"pipelines.{self._name}"
+
+
+class Audit(Block):
+    """The tables of a source database whose changes are recorded in the ledger, and which of their columns.
+    `personal_data` says by table (`namespace.name`, or `name` in any namespace) which columns are encrypted there."""
+
+    tables: Annotated[tuple[TableRule, ...], Field(min_length=1)]
+    personal_data: dict[str, PersonalTable] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _records_as_it_is(self) -> Audit:
+        for rule in self.tables:
+            renames = rule.columns is not None and bool(rule.columns.rename)
+            given = {"to": rule.to, "where": rule.where, "fields": rule.fields, "columns.rename": renames}
+            if strange := [name for name, value in given.items() if value]:
+                message = f"{rule.name}: the ledger records tables as they are; remove {' and '.join(strange)}"
+                raise PydanticCustomError("audit", "{message}", {"message": message})
+        return self
+
+
+#: The target of trails. No database can be called that.
+LEDGER: Final = "the ledger"
+_TRAIL: Final = "audit."
+
+
+def trail(source: str, audit: Audit) -> Pipeline:
+    """What records the changes of `source`: a pipeline into the ledger. Nothing of it can be parked, and it follows the
+    tables' definitions: an audit trail has no holes."""
+    made = Pipeline.model_construct(
+        source=source,
+        target=LEDGER,
+        tables=audit.tables,
+        snapshot="none",
+        create_tables=False,
+        schema_changes="apply",
+        on_rejected="halt",
+    )
+    made._name = f"{_TRAIL}{source}"
+    return made
+
+
+def is_trail(pipeline: str) -> bool:
+    """Whether a pipeline of this name records into the ledger."""
+    return pipeline.startswith(_TRAIL)
+
 
 class Capture(Block):
     """Batches, the window of batches that are not applied yet, and the snapshot."""
@@ -137,6 +187,20 @@ class Worker(Block):
         if self.pool == "solo" and self.concurrency != 1:
             raise PydanticCustomError("pool", "the solo pool runs one task at a time; use pool: prefork or threads")
         return self
+
+
+class Ledger(Block):
+    """The audit ledger's name, `origin`, and how its checkpoints are signed: with `key`, a private key
+    (PRIVATE+KEY+..., or PEM with a `key_name`), by default that of the file `ledger.key` in `state_dir`. `trusted`
+    are the verifier keys that signed before it. Each checkpoint is written into every directory of `anchors`.
+    `personal_key` encrypts the keys with which `audit.SOURCE.personal_data` is encrypted; who loses it loses that."""
+
+    origin: Annotated[str, StringConstraints(pattern=r"^[^\s+]+$")] = "worker-sync/ledger"
+    key: SecretStr | None = None
+    key_name: str | None = None
+    trusted: tuple[str, ...] = ()
+    anchors: tuple[Path, ...] = ()
+    personal_key: Annotated[SecretStr, AfterValidator(_long_key)] | None = None
 
 
 class DeadLetters(Block):

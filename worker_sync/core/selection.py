@@ -35,7 +35,7 @@ def select(pipeline: Pipeline, tables: Sequence[TableSchema]) -> list[Selected]:
         if index is not None:
             rule = pipeline.tables[index]
             shape = Shape.of(rule, table)
-            at = f"pipelines.{pipeline.name}.tables[{index}]"
+            at = f"{pipeline.path}.tables[{index}]"
             problems += shape.problems(at, table, all_columns=not rule.is_pattern)
             chosen.append(Selected(table, rule.to, shape))
     if problems:
@@ -73,7 +73,7 @@ def _unmatched(pipeline: Pipeline, tables: Sequence[TableSchema]) -> list[Proble
     found = []
     for index, rule in enumerate(pipeline.tables):
         meant = [table.table for table in tables if matches(rule, table.table)]
-        at = f"pipelines.{pipeline.name}.tables[{index}]"
+        at = f"{pipeline.path}.tables[{index}]"
         if not meant:
             what = f"{rule.name!r} matches no table" if rule.is_pattern else f"no table {rule.name!r}"
             known = {str(table.table) if "." in rule.name else table.table.name for table in tables}

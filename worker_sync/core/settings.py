@@ -21,9 +21,13 @@ from pydantic_core import PydanticCustomError
 
 from worker_sync.core.blocks import Block, Int, Seconds
 from worker_sync.core.errors import ConfigError
+from worker_sync.core.personal import contradictions as personal_contradictions
+from worker_sync.core.personal import unknown_tables
 from worker_sync.core.schema import TableSchema
 from worker_sync.core.secrets import Url
 from worker_sync.core.sections import (
+    LEDGER,
+    Audit,
     Breaker,
     Capture,
     Database,
@@ -31,6 +35,7 @@ from worker_sync.core.sections import (
     Exporter,
     Flower,
     Heartbeat,
+    Ledger,
     Log,
     Name,
     Pipeline,
@@ -40,6 +45,8 @@ from worker_sync.core.sections import (
     Spill,
     TimeZone,
     Worker,
+    is_trail,
+    trail,
 )
 from worker_sync.core.selection import Selected, select
 from worker_sync.core.settings_file import (
@@ -82,7 +89,8 @@ class Settings(Block):
     broker_payload_limit_bytes: Annotated[Int, Field(ge=1024)] = 8_388_608
     state_dir: Path = Path(".worker-sync")
     databases: Annotated[dict[Name, Database], Field(min_length=1)]
-    pipelines: Annotated[dict[Name, Pipeline], Field(min_length=1)]
+    pipelines: dict[Name, Pipeline] = Field(default_factory=dict)
+    audit: dict[Name, Audit] = Field(default_factory=dict)
     capture: Capture = Capture()
     spill: Spill | None = None
     worker: Worker = Worker()
@@ -93,6 +101,7 @@ class Settings(Block):
     log: Log = Log()
     heartbeat: Heartbeat = Heartbeat()
     dead_letters: DeadLetters = DeadLetters()
+    ledger: Ledger = Ledger()
     timezone: TimeZone = "UTC"
     schedules: dict[str, Schedule] = Field(default_factory=dict)
     clock_skew_s: Annotated[Seconds, Field(gt=0)] = 2.0
@@ -106,40 +115,59 @@ class Settings(Block):
         return self
 
     def database(self, name: str) -> Database:
-        """The database called `name`. Raises ConfigError with the known names."""
+        """The database called `name`; that of the ledger is the control store's, whose address has to be known by then.
+        Raises ConfigError with the known names."""
+        if name == LEDGER:
+            return self._ledger
         if name not in self.databases:
             raise ConfigError(f"no database {name!r} (known: {', '.join(sorted(self.databases))})")
         return self.databases[name]
 
     def pipeline(self, name: str) -> Pipeline:
-        """The pipeline called `name`. Raises ConfigError with the known names."""
-        if name not in self.pipelines:
-            raise ConfigError(f"no pipeline {name!r} (known: {', '.join(sorted(self.pipelines))})")
-        return self.pipelines[name]
+        """The pipeline or trail called `name`. Raises ConfigError with the known names."""
+        if name not in self.flows:
+            raise ConfigError(f"no pipeline {name!r} (known: {', '.join(sorted(self.flows))})")
+        return self.flows[name]
+
+    @cached_property
+    def flows(self) -> dict[str, Pipeline]:
+        """All that leads from a source to somewhere: the pipelines, and the audit trails into the ledger."""
+        trails = [trail(source, audit) for source, audit in self.audit.items()]
+        return self.pipelines | {made.name: made for made in trails}
 
     def pipelines_from(self, source: str) -> list[Pipeline]:
-        """The pipelines that read from the database `source`, in the order of the file."""
-        return [pipeline for pipeline in self.pipelines.values() if pipeline.source == source]
+        """The pipelines that read from the database `source`, in the order of the file, and its trail."""
+        return [pipeline for pipeline in self.flows.values() if pipeline.source == source]
 
     def select(self, pipeline: Pipeline, tables: Sequence[TableSchema]) -> list[Selected]:
-        """The tables of its source that `pipeline` carries; see `worker_sync.core.selection.select`."""
+        """The tables of its source that `pipeline` carries; see `worker_sync.core.selection.select`. Raises
+        SettingsError for what the tables don't allow, and for personal data of a table that a trail's source lacks."""
+        if is_trail(pipeline.name):
+            declared = self.audit[pipeline.source].personal_data
+            if problems := unknown_tables(pipeline, declared, tables):
+                raise SettingsError(f"database {pipeline.source!r}", problems)
         return select(pipeline, tables)
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
-        """The databases that at least one pipeline reads from, in the order of the file."""
-        used = {pipeline.source for pipeline in self.pipelines.values()}
+        """The databases that at least one pipeline or trail reads from, in the order of the file."""
+        used = {pipeline.source for pipeline in self.flows.values()}
         return tuple(name for name in self.databases if name in used)
+
+    @cached_property
+    def _ledger(self) -> Database:
+        assert self.control is not None
+        database = Database(url=Url(f"ledger+{self.control.reveal()}"))
+        database._name = LEDGER
+        return database
 
     def secrets(self) -> set[str]:
         """Every password in the settings, for the log's redaction."""
         urls = [self.control, self.broker, *(database.url for database in self.databases.values())]
         found = {secret for url in urls if url for secret in url.secrets()}
-        if self.spill is not None:
-            found.add(self.spill.key.get_secret_value())
-        if self.flower.password is not None:
-            found.add(self.flower.password.get_secret_value())
-        rules = [rule for pipeline in self.pipelines.values() for rule in pipeline.tables]
+        keys = [self.spill.key if self.spill else None, self.ledger.key, self.ledger.personal_key, self.flower.password]
+        found |= {key.get_secret_value() for key in keys if key is not None}
+        rules = [rule for pipeline in self.flows.values() for rule in pipeline.tables]
         masks = [mask for rule in rules if rule.columns for mask in rule.columns.mask.values()]
         return found | {mask.secret.get_secret_value() for mask in masks if mask.secret is not None}
 
@@ -165,7 +193,9 @@ def parse(data: Mapping[str, Any], *, where: str, folder: Path) -> Settings:
     spill = settings.spill and settings.spill.model_copy(
         update={"directory": folder / (settings.spill.directory or state_dir / "spill")}
     )
-    return settings.model_copy(update={"state_dir": state_dir, "spill": spill})
+    anchors = tuple(folder / anchor for anchor in settings.ledger.anchors)
+    ledger = settings.ledger.model_copy(update={"anchors": anchors})
+    return settings.model_copy(update={"state_dir": state_dir, "spill": spill, "ledger": ledger})
 
 
 def json_schema() -> dict[str, Any]:
@@ -179,6 +209,8 @@ _HOLDS_LOG: Final = frozenset({"postgresql", "postgres", "memory"})
 
 def _contradictions(settings: Settings) -> list[Problem]:
     found: list[Problem] = []
+    if not settings.flows:
+        found.append(Problem("pipelines", "is missing; add one, or an audit"))
     for name, entry in settings.databases.items():
         if entry.retained_log.policy == "spill" and settings.spill is None:
             message = "spill needs a key: set spill.key (openssl rand -base64 32 makes one)"
@@ -193,13 +225,32 @@ def _contradictions(settings: Settings) -> list[Problem]:
                 found.append(complain(f"{at}.{role}", f"no database {database!r}", database, settings.databases))
         if pipeline.source == pipeline.target:
             found.append(Problem(f"{at}.target", "is the source itself; name another database"))
-        found += _repeated_tables(at, pipeline)
+    for source in settings.audit:
+        if source not in settings.databases:
+            found.append(complain(f"audit.{source}", f"no database {source!r}", source, settings.databases))
+    found += _personal(settings)
+    for pipeline in settings.flows.values():
+        found += _repeated_tables(pipeline)
         for index, rule in enumerate(pipeline.tables):
-            found += contradictions(f"{at}.tables[{index}]", rule)
+            found += contradictions(f"{pipeline.path}.tables[{index}]", rule)
     return found + _shared_targets(settings)
 
 
-def _repeated_tables(at: str, pipeline: Pipeline) -> list[Problem]:
+def _personal(settings: Settings) -> list[Problem]:
+    declaring = {source: audit.personal_data for source, audit in settings.audit.items() if audit.personal_data}
+    found: list[Problem] = []
+    if declaring and settings.ledger.personal_key is None:
+        message = (
+            f"is missing; audit.{next(iter(declaring))}.personal_data needs it (openssl rand -base64 32 makes one)"
+        )
+        found.append(Problem("ledger.personal_key", message))
+    for source, declared in declaring.items():
+        found += personal_contradictions(settings.flows[f"audit.{source}"], declared)
+    return found
+
+
+def _repeated_tables(pipeline: Pipeline) -> list[Problem]:
+    at = pipeline.path
     found: list[Problem] = []
     names: dict[str, int] = {}
     targets: dict[str, int] = {}

@@ -109,19 +109,20 @@ def _resolved(value: Any, path: str, folder: Path, problems: list[Problem]) -> A
 
 
 def _without_future(tree: dict[str, Any], problems: list[Problem]) -> dict[str, Any]:
-    if tree.pop("audit", None):
-        problems.append(Problem("audit", f"the audit ledger is {NOT_YET}; remove the block"))
-    pipelines = tree.get("pipelines")
-    for name, pipeline in pipelines.items() if isinstance(pipelines, dict) else ():
-        if not isinstance(pipeline, dict):
-            continue
-        for key in ("conflicts", "personal_data"):
-            if pipeline.pop(key, None):
-                problems.append(Problem(f"pipelines.{name}.{key}", f"{NOT_YET}; remove it"))
+    for name, pipeline in _blocks(tree, "pipelines"):
+        if pipeline.pop("conflicts", None):
+            problems.append(Problem(f"pipelines.{name}.conflicts", f"{NOT_YET}; remove it"))
         if pipeline.get("mode") == "two-way":
             del pipeline["mode"]
             problems.append(Problem(f"pipelines.{name}.mode", f"two-way is {NOT_YET}; write one-way"))
     return tree
+
+
+def _blocks(tree: Mapping[str, Any], section: str) -> list[tuple[str, dict[str, Any]]]:
+    """The named mappings of a section, as far as it has the right form."""
+    entries = tree.get(section)
+    found = entries.items() if isinstance(entries, dict) else ()
+    return [(name, entry) for name, entry in found if isinstance(entry, dict)]
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], known: Collection[str]) -> list[Problem]:

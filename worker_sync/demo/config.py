@@ -39,6 +39,8 @@ def _document(servers: DemoServers) -> dict[str, Any]:
             pipeline: {"source": "airports", "target": database, "tables": ["public.*"]}
             for database, (pipeline, _) in targets.items()
         },
+        "audit": {"airports": {"tables": ["public.*"]}},
+        "ledger": {"origin": "demo/airports"},
         "exporter": {"port": _port(9808)},
         "flower": {"port": _port(5555)},
     }

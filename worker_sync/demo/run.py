@@ -11,9 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
+from connectors.ledger.checkpoints import make_checkpoint
+from connectors.ledger.reader import LedgerReader
+from connectors.ledger.verification import verify_tables
+from tasks.ledger import ledger_url, signing_key, trust
 from worker_sync.composition.setup import create_all
 from worker_sync.composition.workspace import Workspace
 from worker_sync.core.errors import WorkerSyncError
+from worker_sync.core.sections import is_trail
 from worker_sync.core.settings import Settings, load
 from worker_sync.demo import source
 from worker_sync.demo.config import write_config
@@ -23,7 +28,7 @@ from worker_sync.demo.processes import Processes
 from worker_sync.demo.progress import Tracker
 from worker_sync.demo.replay import Replay, single_changes
 from worker_sync.demo.servers import DemoServers
-from worker_sync.demo.summary import Summary, TargetSummary
+from worker_sync.demo.summary import LedgerSummary, Summary, TargetSummary
 from worker_sync.demo.view import View
 from worker_sync.supervisor import Guardian
 from worker_sync.verification import Comparison, NotAppliedInTime, Result, Waiter
@@ -83,6 +88,7 @@ class Demo:
                 changes, tasks = meters.produced, {meter.pipeline: meter.batches for meter in meters.all}
                 quiet = self._single_changes(meters)
         results = self._compare()
+        ledger = self._verify_ledger()
         targets = [TargetSummary(name, quiet[name], loaded[name], results[name], tasks[name]) for name in results]
         return Summary(
             flights=replay.flights,
@@ -93,6 +99,7 @@ class Demo:
             seconds=seconds,
             rate=self._options.rate,
             targets=targets,
+            ledger=ledger,
             total_seconds=time.monotonic() - self._began,
         )
 
@@ -209,3 +216,17 @@ class Demo:
             waiter.wait(PATIENCE_S)
             comparison = Comparison(source_reader, target_reader, waiter.catch_up)
             return comparison.run(name, space.pairs(pipeline))
+
+    def _verify_ledger(self) -> LedgerSummary:
+        self._view.step("Signing and verifying the audit trail ...")
+        with Workspace(self.settings) as space:
+            for pipeline in space.settings.flows.values():
+                if is_trail(pipeline.name):
+                    space.waiter(pipeline, self._stop).wait(PATIENCE_S)
+            url, origin = ledger_url(space.settings), space.settings.ledger.origin
+            started = time.monotonic()
+            make_checkpoint(url, origin, [signing_key(space.settings)])
+            with LedgerReader(url) as reader:
+                verified = verify_tables(reader, trust(space.settings))
+                changes = reader.counted("change")
+            return LedgerSummary(changes, time.monotonic() - started, verified)

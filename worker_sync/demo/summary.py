@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker_sync.demo.measure import Lag, percentile
+from worker_sync.ledger.findings import Report
 from worker_sync.verification import Result
 
 
@@ -38,6 +39,22 @@ def _percentiles(lags: Sequence[Lag]) -> dict[str, float | None]:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerSummary:
+    """The audit trail: how many changes it holds, how long its verification took, and what that found."""
+
+    changes: int
+    seconds: float
+    verified: Report
+
+    @property
+    def ok(self) -> bool:
+        return self.verified.ok and not self.verified.counts
+
+    def as_json(self) -> dict[str, Any]:
+        return {"ok": self.ok, "changes": self.changes, "entries": self.verified.end, "found": self.verified.counts}
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """The whole run. `seconds`: until everything had arrived at every target."""
 
@@ -49,11 +66,12 @@ class Summary:
     seconds: float
     rate: float | None
     targets: Sequence[TargetSummary]
+    ledger: LedgerSummary
     total_seconds: float
 
     @property
     def ok(self) -> bool:
-        return all(target.verified.ok for target in self.targets)
+        return self.ledger.ok and all(target.verified.ok for target in self.targets)
 
     @property
     def throughput(self) -> float:
@@ -73,6 +91,7 @@ class Summary:
                 "rate": self.rate,
             },
             "targets": [target.as_json() for target in self.targets],
+            "ledger": self.ledger.as_json(),
             "total_seconds": round(self.total_seconds, 1),
         }
 
@@ -89,8 +108,18 @@ def print_summary(console: Console, summary: Summary) -> None:
     console.print(_table(summary))
     pace = "the source was held to what the targets take" if summary.rate is None else f"{summary.rate:,.0f} rows/s"
     console.print(f"Lag is from commit in the source to arrival, seen at the target; loaded: {pace}.", soft_wrap=True)
-    verdict = "All targets hold the same rows as the source." if summary.ok else "The targets differ from the source!"
+    console.print(_trail(summary.ledger), soft_wrap=True, highlight=False)
+    same = "All targets hold the same rows as the source, and the audit trail is whole."
+    verdict = same if summary.ok else "The targets differ from the source, or the audit trail from what was signed!"
     console.print(verdict, style="bold green" if summary.ok else "bold red")
+
+
+def _trail(ledger: LedgerSummary) -> str:
+    found = ", ".join(f"{kind} {count:,}" for kind, count in ledger.verified.counts.items())
+    return (
+        f"The audit trail holds {ledger.changes:,} changes, each once, signed and verified in {ledger.seconds:.1f} s"
+        f"{f': {found}' if found else ''}."
+    )
 
 
 def _table(summary: Summary) -> Table:

@@ -20,6 +20,7 @@ from worker_sync.core.errors import WorkerSyncError
 from worker_sync.core.metrics import BY_NAME
 from worker_sync.core.settings import Settings
 from worker_sync.exporter.lag import STALE_S, age_ms, behind_heartbeat_ms, shard_lag_ms
+from worker_sync.exporter.ledger import LedgerFigures
 from worker_sync.exporter.queues import Waiting
 from worker_sync.store import ControlStore
 from worker_sync.store.heartbeats import Heartbeat
@@ -60,12 +61,15 @@ def _family(name: str) -> Metric:
 class Collector(PrometheusCollector):
     """Collects for one configuration. Used by many threads, one scrape at a time."""
 
-    def __init__(self, settings: Settings, store: ControlStore, depths: Depths) -> None:
+    def __init__(
+        self, settings: Settings, store: ControlStore, depths: Depths, ledger: Callable[[], LedgerFigures | None] | None
+    ) -> None:
         self._settings = settings
+        self._ledger = ledger
         self._store = store
         self._depths = depths
         self._lock = threading.Lock()
-        self._errors = {"control": 0, "broker": 0}
+        self._errors = {"control": 0, "broker": 0} | ({"ledger": 0} if ledger else {})
 
     def describe(self) -> list[Metric]:
         return []
@@ -75,6 +79,8 @@ class Collector(PrometheusCollector):
         with self._lock:
             self._try("control", lambda: self._from_store(families))
             self._try("broker", lambda: self._from_broker(families))
+            if self._ledger is not None:
+                self._try("ledger", lambda: self._from_ledger(families))
             for part, count in self._errors.items():
                 families.put("scrape_errors_total", count, subject=part)
         yield from families
@@ -92,6 +98,20 @@ class Collector(PrometheusCollector):
         for queue, waiting in self._depths().items():
             families.put("queue_depth", waiting.depth, queue=queue)
             families.put("queue_oldest_age_seconds", waiting.oldest_age_s, queue=queue)
+
+    # -- the ledger
+
+    def _from_ledger(self, families: Families) -> None:
+        assert self._ledger is not None
+        found = self._ledger()
+        if found is None:
+            return
+        entries, signed, age_s, size = found.figures
+        families.put("audit_entries_total", entries)
+        families.put("audit_write_tps", found.write_tps)
+        families.put("audit_unsigned_entries", entries - (signed or 0))
+        families.put("audit_checkpoint_age_seconds", age_s)
+        families.put("audit_ledger_bytes", size)
 
     # -- the control store
 
@@ -127,7 +147,7 @@ class Collector(PrometheusCollector):
 
     def _from_states(self, families: Families) -> None:
         standings = self._store.pipelines.all()
-        for name in self._settings.pipelines:
+        for name in self._settings.flows:
             standing = standings.get(name)
             halted = standing is not None and standing.status is Status.HALTED
             reason = standing.reason if standing is not None and halted else ""

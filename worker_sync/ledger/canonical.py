@@ -126,7 +126,7 @@ def _texts(node: Json, path: str) -> Iterator[tuple[str, str]]:
 def _pieces(node: Json) -> Iterator[str]:
     """RFC 8785 as it is written, for entries with characters beyond U+FFFF."""
     if isinstance(node, dict):
-        for index, key in enumerate(sorted(node, key=_utf16)):
+        for index, key in enumerate(sorted(node, key=utf16)):
             yield f"{',' if index else '{'}{_text(key)}:"
             yield from _pieces(node[key])
         yield "}" if node else "{}"
@@ -139,5 +139,6 @@ def _pieces(node: Json) -> Iterator[str]:
         yield _text(node)
 
 
-def _utf16(key: str) -> bytes:
+def utf16(key: str) -> bytes:
+    """What RFC 8785 orders keys by."""
     return key.encode("utf-16-be")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
@@ -17,6 +17,7 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 PROGRESS_EVERY: Final = 1 << 14
 #: The kind of an entry that says that the capture lost its position.
 GAP_KIND: Final = "gap"
+NO_LEAF: Final = "the entry's leaf hash is not there"
 
 
 class _Head(msgspec.Struct):
@@ -40,9 +41,11 @@ class EntryCheck:
 
     A line is recognised by its leaf hash; its own number says where it belongs. What matches neither its place nor
     its number is taken for the entry that is due there, altered; if that one comes after all, for an inserted one.
+    Entries in `holes` have no leaf hash to be compared with: that is said elsewhere, and none of them is due.
     """
 
-    def __init__(self, first: int, leaves: Bytes, end: int, progress: Progress) -> None:
+    def __init__(self, first: int, leaves: Bytes, end: int, progress: Progress, holes: Sequence[int] = ()) -> None:
+        self._holes = frozenset(holes)
         self.findings = Findings()
         self.intact = 0
         self._first = first
@@ -54,7 +57,10 @@ class EntryCheck:
     def run(self, lines: Iterable[bytes]) -> Findings:
         """What is found in `lines`, which end in newlines."""
         due, end, leaves, total = self._first, self._end, self._leaves, self._end - self._first
+        holes = self._holes
         for count, line in enumerate(lines):
+            while due in holes:
+                due += 1
             body = line.removesuffix(b"\n")
             leaf = leaf_hash(body)
             at = (due - self._first) * HASH_BYTES
@@ -65,8 +71,7 @@ class EntryCheck:
                 due = self._strange(body, leaf, due)
             if not count % PROGRESS_EVERY:
                 self._progress("entries", due - self._first, total)
-        if due < end:
-            self.findings.add(Kind.MISSING, "the entry is not there", due, end - 1)
+        self._missing(due, end)
         self._progress("entries", total, total)
         return self.findings
 
@@ -85,6 +90,8 @@ class EntryCheck:
         """A line that is not the entry which is due; what is due next."""
         head = _read_head(body)
         own = number(head.number) if head else None
+        if own in self._holes:
+            return due
         if own is not None and self._first <= own < self._end and leaf == self._leaf(own):
             return self._elsewhere(body, own, due)
         if due < self._end:
@@ -97,7 +104,7 @@ class EntryCheck:
 
     def _elsewhere(self, body: bytes, own: int, due: int) -> int:
         if own > due:
-            self.findings.add(Kind.MISSING, "the entry is not there", due, own - 1)
+            self._missing(due, own)
             self._known(body, own)
             return own + 1
         if self.findings.take(Kind.MISSING, own):
@@ -109,6 +116,15 @@ class EntryCheck:
         else:
             self.findings.add(Kind.INSERTED, "the entry is there again", own)
         return due
+
+    def _missing(self, first: int, end: int) -> None:
+        """None of [first, end) is there; of those in holes it is said already."""
+        for hole in sorted(hole for hole in self._holes if first <= hole < end):
+            if first < hole:
+                self.findings.add(Kind.MISSING, "the entry is not there", first, hole - 1)
+            first = hole + 1
+        if first < end:
+            self.findings.add(Kind.MISSING, "the entry is not there", first, end - 1)
 
     def _leaf(self, entry: int) -> bytes:
         at = (entry - self._first) * HASH_BYTES

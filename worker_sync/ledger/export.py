@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, TypeVar
 
 import msgspec
@@ -29,6 +31,9 @@ LEFT: Final = "left.bin"
 PROOFS: Final = "proofs.json"
 CHECKPOINTS: Final = "checkpoints"
 KEYS: Final = "keys"
+
+#: Stands in `leaves.bin` for a leaf hash that the exporter did not find.
+HOLE: Final = bytes(HASH_BYTES)
 
 _T = TypeVar("_T", dict[str, str], dict[str, list[str]])
 
@@ -64,9 +69,10 @@ class Manifest:
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One entry of an export: its leaf hash as the tree has it, and its canonical bytes if they are still there."""
+    """One entry of an export: its leaf hash as the tree has it (HOLE where it is lost), and its canonical bytes if they
+    are still there. Without a leaf, a line that is there and has no place of its own."""
 
-    leaf: bytes
+    leaf: bytes | None
     entry: bytes | None
 
 
@@ -80,12 +86,20 @@ class Evidence:
 
 
 def write_export(
-    directory: Path, origin: str, first: int, records: Iterable[Record], evidence: Evidence, hash_of: HashOf
+    directory: Path,
+    origin: str,
+    first: int,
+    records: Iterable[Record],
+    evidence: Evidence,
+    hash_of: HashOf,
+    late: Mapping[int, bytes] = MappingProxyType({}),
 ) -> Manifest:
     """Write the entries from `first` on into a new directory; the manifest comes last, so its presence says complete.
 
     The leaf hashes are written as they are given, never computed from the entries: what differs is for the verifier
-    to see. `hash_of` is asked about all leaves left of `first` and between the end and the largest size to prove.
+    to see. `late` is looked at when all records were read: leaf hashes by number for places that hold HOLE, of entries
+    that stand elsewhere. `hash_of` is asked about all leaves left of `first` and between the end and the largest size
+    to prove; a proof for which it raises LookupError is left out.
     Raises ConfigError for a directory that is not new, OSError, ValueError for what is no leaf hash or no
     checkpoint, and what `hash_of` raises.
     """
@@ -93,7 +107,7 @@ def write_export(
         (directory / CHECKPOINTS).mkdir(parents=True)
     except FileExistsError:
         raise ConfigError(f"the export {directory} exists; name a new directory") from None
-    end = first + _write_records(directory, records)
+    end = first + _write_records(directory, first, records, late)
     notes = [(parse(split(note)[0]).size, note) for note in evidence.checkpoints]
     for index, (size, note) in enumerate(notes):
         (directory / CHECKPOINTS / f"{size:020}-{index}.note").write_text(note, encoding="utf-8", newline="\n")
@@ -124,24 +138,30 @@ def number(text: str) -> int | None:
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
-def _write_records(directory: Path, records: Iterable[Record]) -> int:
+def _write_records(directory: Path, first: int, records: Iterable[Record], late: Mapping[int, bytes]) -> int:
     with (directory / ENTRIES).open("wb") as entries, (directory / LEAVES).open("wb") as leaves:
         for record in records:
-            if len(record.leaf) != HASH_BYTES:
-                raise ValueError(f"a leaf hash has {HASH_BYTES} bytes")
-            leaves.write(record.leaf)
+            if record.leaf is not None:
+                if len(record.leaf) != HASH_BYTES:
+                    raise ValueError(f"a leaf hash has {HASH_BYTES} bytes")
+                leaves.write(record.leaf)
             if record.entry is not None:
                 entries.write(record.entry + b"\n")
-        return leaves.tell() // HASH_BYTES
+        count = leaves.tell() // HASH_BYTES
+        for number, leaf in late.items():
+            leaves.seek((number - first) * HASH_BYTES)
+            leaves.write(leaf)
+        return count
 
 
 def _proofs(sizes: Iterable[int], first: int, end: int, hash_of: HashOf) -> dict[str, list[str]]:
     """Inside of the range a root is computed from its leaves; outside, it takes a proof."""
     spans = {size: (size, first) if size < first else (end, size) for size in sizes if not first <= size <= end}
-    return {
-        str(size): [b64encode(hash_).decode() for hash_ in consistency_proof(*span, hash_of)]
-        for size, span in spans.items()
-    }
+    proofs = {}
+    for size, span in spans.items():
+        with suppress(LookupError):
+            proofs[str(size)] = [b64encode(hash_).decode() for hash_ in consistency_proof(*span, hash_of)]
+    return proofs
 
 
 def _canonical_text(data: bytes, kind: type[_T]) -> _T:

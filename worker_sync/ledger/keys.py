@@ -19,6 +19,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from worker_sync.core.errors import ConfigError
 from worker_sync.ledger.note import ED25519, Verifier, is_key_name, key_id, strict_base64
 
+#: The private key's file in a state directory.
+KEY_FILE: Final = "ledger.key"
+
 _PREFIX: Final = "PRIVATE+KEY+"
 _SEED_BYTES: Final = 32
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -98,6 +101,27 @@ def signer_from_file(path: Path, name: str | None = None) -> Ed25519Signer:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is no signing key: it is PEM or PRIVATE+KEY+...") from None
     return signer_from_text(text, name)
+
+
+def signer_of(text: str | None, name: str | None, state_dir: Path) -> Ed25519Signer:
+    """The key that a configuration means: its text, or else that of KEY_FILE in `state_dir`. Raises ConfigError with
+    what to do where there is none."""
+    if text is not None:
+        return signer_from_text(text, name)
+    path = state_dir / KEY_FILE
+    if not path.exists():
+        raise ConfigError(f"there is no signing key {path}; run: worker-sync audit keys new {path}")
+    return signer_from_file(path, name)
+
+
+def ensure_key(state_dir: Path, name: str) -> bool:
+    """Make KEY_FILE in `state_dir` unless it is there; True when it was made now. Raises ConfigError."""
+    path = state_dir / KEY_FILE
+    if path.exists():
+        return False
+    state_dir.mkdir(parents=True, exist_ok=True)
+    write_key(path, generate(name))
+    return True
 
 
 def write_key(path: Path, signer: Ed25519Signer) -> None:

@@ -8,37 +8,25 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
 from worker_sync.core.errors import ConfigError
 from worker_sync.ledger import export
-from worker_sync.ledger.checkpoint import open_checkpoint
-from worker_sync.ledger.entries import Bytes, EntryCheck, Progress
-from worker_sync.ledger.export import Damaged, Manifest
-from worker_sync.ledger.findings import Finding, Findings, Kind, Report, Signed, exit_code
+from worker_sync.ledger.check import Check, Trust
+from worker_sync.ledger.entries import NO_LEAF, Bytes, EntryCheck, Progress
+from worker_sync.ledger.export import HOLE, Damaged, Manifest
+from worker_sync.ledger.findings import Kind, Report
 from worker_sync.ledger.merkle import HASH_BYTES, Frontier, split_hashes
 from worker_sync.ledger.note import NoteError, Verifier
-from worker_sync.ledger.statements import Statement, Tree, judge
+from worker_sync.ledger.statements import Tree
+
+__all__ = ["Trust", "verify"]
 
 _T = TypeVar("_T")
 
 #: Leaves read at once.
 _CHUNK: Final = 1 << 13
-
-
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """What the verifier brings along.
-
-    `anchors` are signed notes from another place than the export. `origin` is the log's name; without it, that of the
-    newest checkpoint counts.
-    """
-
-    keys: Sequence[Verifier]
-    anchors: Sequence[str] = ()
-    origin: str | None = None
 
 
 def verify(
@@ -63,12 +51,10 @@ def verify(
 class _Check:
     def __init__(self, directory: Path, trust: Trust, expect: tuple[int, int | None], progress: Progress) -> None:
         self._directory = directory
-        self._trust = trust
         self._expect = expect
         self._progress = progress
-        self._findings = Findings()
-        self._statements: list[Statement] = []
-        self._agreeing: list[Signed] = []
+        self._check = Check("the export", trust)
+        self._findings = self._check.findings
         self._manifest = Manifest("", 0, 0)
         self._intact = 0
 
@@ -79,74 +65,33 @@ class _Check:
         if manifest is None:
             return
         self._manifest = manifest
-        self._check_origins()
-        self._check_range()
+        self._check.settle_origin(manifest.origin, export.MANIFEST)
+        self._check.check_range(manifest.first, manifest.end, self._expect)
         with _mapped(self._directory / export.LEAVES) as leaves:
-            self._check_leaves(leaves)
-            self._check_entries(leaves)
+            holes = _holes(leaves, manifest.first)
+            self._check_leaves(leaves, holes)
+            self._check_entries(leaves, holes)
 
     def report(self) -> Report:
-        manifest, found = self._manifest, self._findings
-        return Report(
-            origin=manifest.origin,
-            first=manifest.first,
-            end=manifest.end,
-            intact=self._intact,
-            checkpoints=self._agreeing,
-            findings=sorted(found.found, key=_by_place),
-            counts=found.counts,
-            exit_code=exit_code(found.counts),
-        )
+        manifest = self._manifest
+        return self._check.report(manifest.origin, manifest.first, manifest.end, self._intact)
 
     def _read_statements(self) -> None:
         for path in sorted((self._directory / export.CHECKPOINTS).glob("*")):
             # What is no text becomes lone surrogates, which no note has.
             note = path.read_bytes().decode(errors="surrogateescape")
-            self._open(f"{export.CHECKPOINTS}/{path.name}", note, anchor=False)
-        for index, note in enumerate(self._trust.anchors, 1):
-            self._open(f"anchor {index}", note, anchor=True)
-
-    def _open(self, where: str, note: str, *, anchor: bool) -> None:
-        try:
-            checkpoint, opened = open_checkpoint(note, self._trust.keys)
-        except NoteError as error:
-            self._findings.add(Kind.UNSIGNED, f"{where}: {error}")
-            return
-        signers = tuple(f"{signature.name}+{signature.key_id.hex()}" for signature in opened.verified)
-        self._statements.append(Statement(where, checkpoint, signers, anchor))
+            self._check.open(f"{export.CHECKPOINTS}/{path.name}", note)
+        self._check.open_anchors()
 
     def _read_keys(self) -> None:
         """They are there for people to read. A damaged one would mislead them."""
         self._read(export.KEYS, _parse_keys)
 
-    def _check_origins(self) -> None:
-        """Statements about another log say nothing about this one."""
-        newest = max((s for s in self._statements if not s.anchor), key=lambda s: s.size, default=None)
-        origin = self._trust.origin or (newest.checkpoint.origin if newest else self._manifest.origin)
-        if self._manifest.origin != origin:
-            self._findings.add(Kind.ALTERED, f"{export.MANIFEST}: it names another log than {origin}")
-        for statement in self._statements:
-            if statement.checkpoint.origin != origin:
-                self._findings.add(Kind.FORKED, f"{statement.where}: it is of another log than {origin}")
-        self._statements = [s for s in self._statements if s.checkpoint.origin == origin]
-
-    def _check_range(self) -> None:
-        manifest, (first, end) = self._manifest, self._expect
-        newest = max((statement.size for statement in self._statements), default=0)
-        wanted = newest if end is None else end
-        if first < min(manifest.first, wanted):
-            self._findings.add(Kind.MISSING, "left of the export", first, min(manifest.first, wanted) - 1)
-        if wanted > max(manifest.end, first):
-            self._findings.add(Kind.MISSING, "right of the export", max(manifest.end, first), wanted - 1)
-        if not self._statements:
-            self._findings.add(Kind.UNSIGNED, "no checkpoint of a trusted key")
-        if max(newest, manifest.first) < manifest.end:
-            detail = "no checkpoint of a trusted key covers the entry"
-            self._findings.add(Kind.UNSIGNED, detail, max(newest, manifest.first), manifest.end - 1)
-
-    def _check_leaves(self, leaves: Bytes) -> None:
+    def _check_leaves(self, leaves: Bytes, holes: Sequence[int]) -> None:
         manifest = self._manifest
         there = manifest.first + len(leaves) // HASH_BYTES
+        for hole in holes:
+            self._findings.add(Kind.MISSING, NO_LEAF, hole)
         if there < manifest.end:
             self._findings.add(Kind.MISSING, f"{export.LEAVES}: the leaf hash is not there", there, manifest.end - 1)
         elif len(leaves) != (manifest.end - manifest.first) * HASH_BYTES:
@@ -155,14 +100,15 @@ class _Check:
         proofs = self._read(export.PROOFS, export.read_proofs)
         if frontier is None:
             return
-        statements = self._statements
+        statements = self._check.statements
+        there = min(there, *holes) if holes else there
         if there < manifest.end:
             # Without its leaves nothing can be said about larger trees; that they are missing is said already.
             statements = [statement for statement in statements if statement.size <= there]
         sizes = {statement.size for statement in statements}
         roots = self._roots(leaves, frontier, min(there, manifest.end), sizes)
         tree = Tree(manifest.first, manifest.end, roots, proofs or {})
-        self._agreeing = judge(statements, tree, self._findings)
+        self._check.judge(statements, tree)
 
     def _roots(self, leaves: Bytes, frontier: Frontier, end: int, sizes: Iterable[int]) -> dict[int, bytes]:
         first = frontier.size
@@ -176,9 +122,9 @@ class _Check:
             roots[stop] = frontier.root
         return roots
 
-    def _check_entries(self, leaves: Bytes) -> None:
+    def _check_entries(self, leaves: Bytes, holes: Sequence[int]) -> None:
         manifest = self._manifest
-        check = EntryCheck(manifest.first, leaves, manifest.end, self._progress)
+        check = EntryCheck(manifest.first, leaves, manifest.end, self._progress, holes)
         try:
             with (self._directory / export.ENTRIES).open("rb") as lines:
                 self._findings.extend(check.run(lines))
@@ -207,6 +153,17 @@ def _mapped(path: Path) -> Iterator[Bytes]:
         yield view
 
 
+def _holes(leaves: Bytes, first: int) -> list[int]:
+    """The entries whose leaf hashes the exporter did not find."""
+    found: list[int] = []
+    for at in range(0, len(leaves), _CHUNK * HASH_BYTES):
+        chunk = leaves[at : at + _CHUNK * HASH_BYTES]
+        if HOLE in chunk:
+            hashes = enumerate(split_hashes(chunk), first + at // HASH_BYTES)
+            found += [number for number, leaf in hashes if leaf == HOLE]
+    return found
+
+
 def _unseen(what: str, done: int, total: int) -> None:
     """Progress that nobody looks at."""
 
@@ -223,8 +180,3 @@ def _parse_keys(data: bytes) -> list[Verifier]:
         return [Verifier.parse(line) for line in data.decode().removesuffix("\n").split("\n")]
     except (NoteError, UnicodeDecodeError):
         raise Damaged("a line is no verifier key") from None
-
-
-def _by_place(finding: Finding) -> tuple[bool, int]:
-    """Those about no entry in particular come first."""
-    return finding.first is not None, finding.first or 0

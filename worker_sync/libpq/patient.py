@@ -59,6 +59,7 @@ class PatientConnection(psycopg.Connection[Row]):
             return False  # this is the connection that asks for another one
         try:
             with self.connect(self._conninfo, autocommit=True) as other:
+                other.silent_s = self.silent_s
                 return other.execute(_IS_WORKING, [self.info.backend_pid]).fetchone() is not None
         except psycopg.Error:
             return False

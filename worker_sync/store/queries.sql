@@ -334,6 +334,14 @@ FROM worker_sync_control.schedule_runs WHERE entry = %(entry)s AND scheduled_for
 SELECT entry, scheduled_for, task, by_hand, status, token, published_at, finished_at, error
 FROM worker_sync_control.schedule_runs WHERE entry = %(entry)s ORDER BY scheduled_for DESC LIMIT %(limit)s;
 
+-- runs_within: The runs of an entry that were due within a time, oldest first.
+SELECT entry, scheduled_for, task, by_hand, status, token, published_at, finished_at, error
+FROM worker_sync_control.schedule_runs
+WHERE entry = %(entry)s AND scheduled_for >= %(since)s AND scheduled_for < %(until)s ORDER BY scheduled_for;
+
+-- oldest_run: When the oldest run of an entry was due that is still kept.
+SELECT min(scheduled_for) AS scheduled_for FROM worker_sync_control.schedule_runs WHERE entry = %(entry)s;
+
 -- purge_runs: Remove what is too old or too much. The newest of an entry stays: it says what was not missed.
 DELETE FROM worker_sync_control.schedule_runs AS run USING (
     SELECT entry, scheduled_for, row_number() OVER (PARTITION BY entry, by_hand ORDER BY scheduled_for DESC) AS place

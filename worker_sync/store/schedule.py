@@ -94,6 +94,16 @@ class ScheduleRuns:
         """The newest runs of an entry, newest first."""
         return [_run(row) for row in self._connection.run("runs_of", {"entry": entry, "limit": limit})]
 
+    def within(self, entry: str, since: datetime, until: datetime) -> list[Run]:
+        """The runs of an entry that were due in [since, until), oldest first; `purge` has removed older ones."""
+        parameters = {"entry": entry, "since": since, "until": until}
+        return [_run(row) for row in self._connection.run("runs_within", parameters)]
+
+    def kept_from(self, entry: str) -> datetime | None:
+        """When the oldest run of an entry was due that `purge` has left; None without any."""
+        row = self._connection.one("oldest_run", {"entry": entry})
+        return _utc(row["scheduled_for"]) if row else None
+
     # -- for whoever sent or ran it
 
     def published(self, claim: Claim) -> None:

@@ -10,6 +10,8 @@ from enum import StrEnum
 
 from psycopg.types.json import Jsonb
 
+from worker_sync.core.errors import ConfigError
+from worker_sync.core.sections import is_trail
 from worker_sync.store.connection import Connection
 
 
@@ -57,7 +59,13 @@ class Signals:
         keys: Sequence[str] | None = None,
     ) -> int:
         """Leave a request for the capture of `source`; returns its number. `table` is the source's; `keys` are keys of
-        it as text, for a replay or release."""
+        it as text, for a replay or release. Raises ConfigError for what can't be asked of an audit trail."""
+        copies = kind == SignalKind.SNAPSHOT or (kind == SignalKind.RESYNC and table is not None)
+        if copies and is_trail(pipeline):
+            raise ConfigError(
+                f"{pipeline} records changes and copies no rows. To let it begin anew, which leaves a gap: "
+                f"worker-sync resync {pipeline}"
+            )
         parameters = {
             "request": uuid.uuid4(),
             "source": source,

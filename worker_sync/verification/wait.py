@@ -48,6 +48,8 @@ class Waiter:
         self._check = check
         self._stop = stop or threading.Event()
         self._timeout = 60.0
+        #: What the last `wait` waited for, also where it failed; None where the source could not be asked.
+        self.awaited: str | None = None
 
     def wait(self, timeout: float) -> str:
         """Return, once it is applied, the position by which everything stood that was committed at the call.
@@ -55,7 +57,8 @@ class Waiter:
         Raises NotAppliedInTime after `timeout` seconds, what `check` raises, and Unreachable.
         """
         self._timeout = timeout
-        position = self._source.emit(WAIT, self.pipeline.encode())
+        self.awaited = None
+        position = self.awaited = self._source.emit(WAIT, self.pipeline.encode())
         # Asked after the position: another server's positions would mean nothing to these watermarks.
         identity = self._source.identity()
         self._until(lambda marks: self._passed(marks, identity, position), timeout)

@@ -88,6 +88,7 @@ class Assembler:
         self._ordinal = 1
         self._changes: list[Change] = []
         self._messages: list[Message] = []
+        self._said = ("", b"")
         self._size = 0
         self._delivered = False
         self._rolled_back = False
@@ -266,8 +267,9 @@ class Assembler:
         text = event.body[1:] if event.type == events.ROWS_QUERY else event.body
         found = _CONTEXT.match(text)
         if found:
-            message = Message(found[1].decode(), found[2].strip())
-            if message not in self._messages:
+            message = Message(found[1].decode(), found[2].strip(), self._ordinal - 1)
+            if (message.prefix, message.content) != self._said:
+                self._said = message.prefix, message.content
                 self._messages.append(message)
         return False
 

@@ -31,7 +31,7 @@ def test_the_example_is_short_and_uses_nothing_of_ours() -> None:
 
 
 def test_the_example_runs_alone(export: Path) -> None:
-    command = [sys.executable, "-I", *command_line(export, [OLD], [], None)]
+    command = [sys.executable, "-I", *command_line(export, [OLD.verifier_key], [], None)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert outcome(done.returncode, done.stdout) == (0, set(), SIZE), done.stderr
 
