@@ -129,7 +129,7 @@ class Settings(Block):
             raise ConfigError(f"no pipeline {name!r} (known: {', '.join(sorted(self.flows))})")
         return self.flows[name]
 
-    @cached_property
+    @property
     def flows(self) -> dict[str, Pipeline]:
         """All that leads from a source to somewhere: the pipelines, and the audit trails into the ledger."""
         trails = [trail(source, audit) for source, audit in self.audit.items()]
@@ -154,7 +154,7 @@ class Settings(Block):
         used = {pipeline.source for pipeline in self.flows.values()}
         return tuple(name for name in self.databases if name in used)
 
-    @cached_property
+    @property
     def _ledger(self) -> Database:
         assert self.control is not None
         database = Database(url=Url(f"ledger+{self.control.reveal()}"))
