@@ -34,7 +34,7 @@ def test_a_task_that_comes_again_leaves_nothing_to_the_collector(error: type[Exc
     app = Celery("frames", broker="memory://", set_as_current=False)
     batches: list[weakref.ref[Batch]] = []
 
-    @app.task(name="frames.fails", base=DisposedTask, policy=Policy(1, 0.0, 0.0, 60.0))
+    @app.task(name="frames.fails", base=DisposedTask, policy=Policy(1, 0.0, 0.0, 60.0), shared=False)
     def fails() -> None:
         batch = Batch()
         batches.append(weakref.ref(batch))
