@@ -18,12 +18,14 @@ import psycopg
 
 from connectors.base import Outcome, Sink
 from connectors.registry import open_sink
+from tasks.ledger import open_ledger
 from tasks.parking import Parker
 from worker_sync.capture.lane import Cut
 from worker_sync.capture.runner import Capture
 from worker_sync.core.change import Batch
 from worker_sync.core.codec import decode
 from worker_sync.core.errors import Halt, Permanent, State, Transient
+from worker_sync.core.sections import LEDGER
 from worker_sync.core.settings import Settings, parse
 from worker_sync.store import ControlStore
 
@@ -87,12 +89,17 @@ class Delivery:
                 continue
             self._apply(cut)
 
+    def _opened(self, target: str) -> Sink:
+        if target == LEDGER:
+            return open_ledger(self._settings)
+        database = self._settings.database(target)
+        return open_sink(database.name, database.url.reveal())
+
     def _apply(self, cut: Cut) -> None:
         batch = decode(cut.data)
         pipeline = self._settings.pipeline(batch.pipeline)
         if pipeline.target not in self._sinks:
-            database = self._settings.database(pipeline.target)
-            self._sinks[pipeline.target] = open_sink(database.name, database.url.reveal())
+            self._sinks[pipeline.target] = self._opened(pipeline.target)
         try:
             sink, limits = self._sinks[pipeline.target], self._settings.dead_letters
             outcome = Parker(sink, pipeline, limits, lambda: self._store.dead_letters).apply(batch)

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 from pymongo import MongoClient
 
 from tests.fixtures import fix_mysql
@@ -19,6 +20,7 @@ from tests.integration.capture_rig import Rig, rig
 from worker_sync.composition.workspace import Workspace
 from worker_sync.context import audited, comment
 from worker_sync.core.errors import ConfigError
+from worker_sync.core.personal import PersonalTable
 from worker_sync.core.settings import Settings, parse
 from worker_sync.store.signals import SignalKind
 
@@ -148,6 +150,26 @@ def test_changes_of_documents_stand_in_the_ledger(mongo_source: str, control_db:
             found = changes(control_db, 3)
     assert [entry["operation"] for entry in found] == ["insert", "update", "delete"]
     assert [json.loads(entry["after"]["document"])["total"] for entry in found[:2]] == [1, 2]
+
+
+def test_personal_data_of_a_real_source_stands_in_no_entry(source_db: str, control_db: str) -> None:
+    declared = {"public.customers": PersonalTable(subject="id", columns=("email",))}
+    settings = settings_for(source_db, control_db, ["public.*"])
+    personal = settings.audit["source"].model_copy(update={"personal_data": declared})
+    ledger = settings.ledger.model_copy(update={"personal_key": SecretStr("k" * 32)})
+    settings = settings.model_copy(update={"audit": {"source": personal}, "ledger": ledger})
+    with psycopg.connect(source_db, autocommit=True) as connection:
+        connection.execute("CREATE TABLE customers (id int PRIMARY KEY, email text, city text)")
+        with rig(settings, control_db) as running:
+            running.start()
+            eventually(lambda: entries(control_db), 60, "the trail begins")
+            connection.execute("INSERT INTO customers VALUES (1, 'ann@example.com', 'Ulm')")
+            connection.execute("UPDATE customers SET email = 'anna@example.com'")
+            found = changes(control_db, 2)
+            running.stop()
+    assert [entry["after"]["city"] for entry in found] == ["Ulm", "Ulm"]
+    assert all(entry["after"]["email"].keys() == {"encrypted", "generation", "subject"} for entry in found)
+    assert "@example.com" not in json.dumps(found)
 
 
 def test_an_altered_table_is_an_entry_between_the_rows_before_and_behind_it(source_db: str, control_db: str) -> None:
