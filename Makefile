@@ -16,7 +16,7 @@ help:  ## Show this list
 
 setup: $(STAMP)  ## Install everything into .venv (nothing to do when it is up to date)
 
-$(STAMP): requirements.lock requirements-demo.lock pyproject.toml scripts/setup
+$(STAMP): requirements.lock requirements-demo.lock requirements-helm.lock pyproject.toml scripts/setup
 	@scripts/setup "$(PYTHON)" "$(VENV)"
 	@touch $@
 
@@ -54,6 +54,7 @@ bench: setup  ## Measure throughput and lag
 
 docs: setup  ## Renew the pages that are made from the code
 	$(BIN)/python scripts/reference_pages.py
+	$(BIN)/python scripts/chart_pages.py
 
 lock:  ## Renew the lock file after a change of dependencies (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra embedded --extra dev \
