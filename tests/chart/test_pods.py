@@ -197,17 +197,17 @@ def test_the_file_of_a_laptop_arrives_as_it_is(tmp_path: Path, monkeypatch: pyte
     assert ports == {53, 5544, 5671, 3306, 27017}
 
 
-def annotations(values: Mapping[str, Any]) -> set[str]:
+def pod_annotations(values: Mapping[str, Any]) -> set[str]:
     deployments = of(render(values), "Deployment")
     return {str(one["spec"]["template"]["metadata"]["annotations"]) for one in deployments}
 
 
 def test_another_configuration_or_secret_means_other_pods() -> None:
-    first = annotations({"beat": {"replicas": 1}})
+    first = pod_annotations({"beat": {"replicas": 1}})
     assert len(first) == 1
-    assert annotations({"beat": {"replicas": 2}}) == first
-    assert annotations({"config": {"log": {"level": "info"}}}).isdisjoint(first)
-    assert annotations({"secret": {"values": {"SHOP_PASSWORD": "other"}}}).isdisjoint(first)
+    assert pod_annotations({"beat": {"replicas": 2}}) == first
+    assert pod_annotations({"config": {"log": {"level": "info"}}}).isdisjoint(first)
+    assert pod_annotations({"secret": {"values": {"SHOP_PASSWORD": "other"}}}).isdisjoint(first)
 
 
 def test_the_init_job_has_what_it_needs_before_anything_else_is_there(production: list[Object]) -> None:

@@ -166,11 +166,12 @@ def test_without_a_configuration_the_one_thing_to_do_is_said() -> None:
     assert len([line for line in said.splitlines() if line.strip()]) <= 3
 
 
+NO_POOLS = {"sync": None, "main": None, "audit": None, "spare": {"queues": ["backup"]}}
+
+
 def test_a_queue_that_has_tasks_needs_a_pool() -> None:
     # A pool that is null is none, as Helm says it of what a values file takes away.
-    said = refused(
-        {"workerPools": {"sync": None, "main": None, "audit": None, "p": {"queues": ["backup"]}}}, PRODUCTION
-    )
+    said = refused({"workerPools": NO_POOLS}, PRODUCTION)
     lacking = re.findall(r"^no pool of workerPools has the queue (\w+); add it to one$", said, re.MULTILINE)
     assert sorted(lacking) == sorted(row.name for row in QUEUES if row.tasks)
 
