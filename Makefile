@@ -9,10 +9,10 @@ MINUTES ?= 120
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults soak test-fast lint format bench docs lock clean
+.PHONY: help setup demo test test-deploy faults soak test-fast lint format bench docs lock clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Install everything into .venv (nothing to do when it is up to date)
 
@@ -26,6 +26,10 @@ demo: setup  ## Start servers, replay real data as live traffic, verify what arr
 test: lint  ## Lint, then every test (CI=true: a missing server is a failure)
 	@scripts/test-servers
 	$(PYTEST) $(ARGS)
+
+test-deploy: setup  ## What the chart would have a node run, on real servers
+	@scripts/test-servers
+	$(BIN)/pytest -m deploy $(ARGS)
 
 faults: setup  ## Every accident, also the many repetitions of each
 	@scripts/test-servers
