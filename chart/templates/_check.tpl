@@ -34,7 +34,8 @@
 {{- if not (include "worker-sync.flows" . | fromYaml).flows -}}
 {{- $found = append $found "config has no pipelines and no audit; add one" -}}
 {{- end -}}
-{{- if and $config.audit (not $config.ledger) -}}
+{{- $ledger := $config.ledger | default dict -}}
+{{- if and $config.audit (not (or $ledger.key $ledger.key_command)) -}}
 {{- $found = append $found "config.audit needs config.ledger.key, from a Secret: one made on a pod's own disk would be lost with the pod" -}}
 {{- end -}}
 {{- if .Values.networkPolicy.enabled -}}

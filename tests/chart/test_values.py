@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ import yaml
 from jsonschema import Draft7Validator
 
 from tasks.queues import NAMES, QUEUES
-from tests.chart.rendering import CHART, DEVELOPMENT, PRODUCTION, of, only, refused, render
+from tests.chart.rendering import CHART, DEVELOPMENT, PRODUCTION, helm, of, only, refused, render
 from tests.fixtures.program import ROOT, environment
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
@@ -120,7 +121,10 @@ WRONG: dict[str, tuple[Mapping[str, Any], str]] = {
     ),
     "no pipeline": ({"config": {"pipelines": None}}, "config has no pipelines and no audit; add one"),
     "not a mapping": ({"config": "just text"}, "config is no YAML mapping"),
-    "audit without a key": ({"config": {"audit": CONFIG["audit"]}}, "config.audit needs config.ledger.key"),
+    "audit without a key": (
+        {"config": {"audit": CONFIG["audit"], "ledger": {"origin": "here"}}},
+        "config.audit needs config.ledger.key",
+    ),
     "spilling without a disk": (
         {"config": {"databases": CONFIG["databases"]}},
         "capture-shop spills, so it needs a disk that outlives its pod; set captures.shop.persistence.enabled",
@@ -205,10 +209,26 @@ def test_rules_and_dashboards_arrive_as_they_are(tmp_path: Path) -> None:
     assert json.loads(shown["data"]["overview.json"]) == dashboard
 
 
-def test_a_packed_chart_has_its_files_and_nothing_else() -> None:
-    ignored = (CHART / ".helmignore").read_text(encoding="utf-8").split()
-    assert {"Chart.yaml", "values.yaml", "values.schema.json", "README.md"} <= {path.name for path in CHART.iterdir()}
-    assert not any(DEVELOPMENT.match(pattern) for pattern in ignored)
+def test_the_notes_name_what_is_there() -> None:
+    done = helm("install", "ws", str(CHART), "--namespace", "data", "--dry-run=client", "--values", str(DEVELOPMENT))
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.partition("NOTES:")[2]
+    named = set(re.findall(r"\b(deploy|svc)/([\w-]+)", notes))
+    made = render()
+    kinds = {"deploy": "Deployment", "svc": "Service"}
+    assert len(named) == 3
+    assert {only(made, kinds[kind], name)["metadata"]["name"] for kind, name in named} == {name for _, name in named}
+    assert "in production use secret.existing" in notes
+
+
+def test_a_packed_chart_has_everything_and_nothing_else(tmp_path: Path) -> None:
+    done = helm("package", str(CHART), "--destination", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    [packed] = tmp_path.glob("worker-sync-*.tgz")
+    with tarfile.open(packed) as archive:
+        found = {name.partition("/")[2] for name in archive.getnames()}
+    there = {path.relative_to(CHART).as_posix() for path in CHART.rglob("*") if path.is_file()}
+    assert found == there - {".helmignore"}
 
 
 def test_the_service_monitor_asks_where_the_exporter_listens() -> None:
