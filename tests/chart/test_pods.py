@@ -21,6 +21,7 @@ from tests.chart.rendering import (
     only,
     pods,
     render,
+    template,
 )
 from worker_sync.cli.app import COMMANDS, cli
 from worker_sync.core import alive
@@ -180,6 +181,8 @@ def test_the_file_of_a_laptop_arrives_as_it_is(tmp_path: Path, monkeypatch: pyte
     path = tmp_path / "laptop.yaml"
     path.write_text(TEXT)
     values: dict[str, Any] = {"secret": {"existing": "mine"}, "networkPolicy": {"enabled": True}}
+    done = template(values, None, "--set-file", f"config={path}")
+    assert "warning" not in done.stderr
     objects = render(values, None, "--set-file", f"config={path}")
     text = only(objects, "ConfigMap", "worker-sync")["data"]["worker-sync.yaml"]
     assert text.rstrip("\n") == TEXT.rstrip("\n")

@@ -43,9 +43,9 @@ def _health(url: str) -> Finding:
 
 def _metrics(url: str, sources: tuple[str, ...]) -> list[Finding]:
     with urlopen(url, timeout=TIMEOUT_S) as answer:
-        text = answer.read().decode()
+        served = answer.read()
     try:
-        families = list(text_string_to_metric_families(text))
+        families = list(text_string_to_metric_families(served.decode()))
     except ValueError as error:
         return [Finding("metrics", False, f"{url}: {error}", "give the address of worker-sync exporter")]
     # The parser takes _total off a counter's name.
