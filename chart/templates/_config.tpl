@@ -48,8 +48,9 @@ hold placeholders, which no URL parser takes.
 {{- $ports = append $ports (trimPrefix ":" . | int) -}}
 {{- end -}}
 {{- if and $given (not $named) -}}
-{{- with get $known (regexFind "^[a-z+]+:" $url | trimSuffix ":") -}}
-{{- $ports = append $ports . -}}
+{{- $usual := get $known (regexFind "^[a-z+]+:" $url | trimSuffix ":") -}}
+{{- if and $usual (not (contains ":$" $hosts)) -}}
+{{- $ports = append $ports $usual -}}
 {{- else -}}
 {{- $unknown = append $unknown $place -}}
 {{- end -}}

@@ -148,6 +148,10 @@ WRONG: dict[str, tuple[Mapping[str, Any], str]] = {
         {"networkPolicy": {"enabled": True}, "config": {"databases": {"shop": {"url": "${SHOP_URL}"}}}},
         "networkPolicy.ports is missing: config does not show the ports of databases.shop.url",
     ),
+    "a port from elsewhere": (
+        {"networkPolicy": {"enabled": True}, "config": {"control": "postgresql://ws@${HOST:-here}:${PORT}/ws"}},
+        "networkPolicy.ports is missing: config does not show the ports of control;",
+    ),
     "an unknown key": ({"beat": {"replica": 2}}, "additional properties 'replica' not allowed"),
     "a wrong type": ({"beat": {"replicas": "two"}}, "got string, want integer"),
     "an unknown queue": ({"workerPools": {"sync": {"queues": ["snyc"]}}}, "value must be one of"),
