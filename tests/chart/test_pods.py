@@ -23,6 +23,7 @@ from tests.chart.rendering import (
     render,
     template,
 )
+from tests.fixtures.program import ROOT
 from worker_sync.cli.app import COMMANDS, cli
 from worker_sync.core import alive
 from worker_sync.core.settings import Settings, load
@@ -99,6 +100,15 @@ def test_a_pool_may_differ_from_the_configurations(production: list[Object]) -> 
     assert (given["queues"], given["pool"], given["concurrency"]) == ("sync", "prefork", 2)
     other = parse(args(production, "worker-audit")).params
     assert (other["queues"], other["pool"], other["concurrency"]) == ("audit", None, None)
+
+
+def test_the_user_and_the_program_are_the_images(production: list[Object]) -> None:
+    image = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    contexts = [pod["securityContext"] for _, pod in pods(production)]
+    users = {(context["runAsUser"], context["runAsGroup"]) for context in contexts}
+    assert {(int(user), int(group)) for user, group in re.findall(r"^USER (\d+):(\d+)$", image, re.MULTILINE)} == users
+    assert set(re.findall(r"^ENTRYPOINT (.*)$", image, re.MULTILINE)) == {'["worker-sync"]'}
+    assert [name for name, container in containers(production) if "command" in container] == []
 
 
 def test_nobody_runs_anything_with_rights(production: list[Object]) -> None:
