@@ -12,11 +12,11 @@ PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile
 .PHONY: help setup demo image test test-deploy faults soak test-fast lint format bench docs lock clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Install everything into .venv (nothing to do when it is up to date)
 
-$(STAMP): requirements.lock requirements-demo.lock pyproject.toml scripts/setup
+$(STAMP): requirements.lock requirements-demo.lock requirements-helm.lock pyproject.toml scripts/setup
 	@scripts/setup "$(PYTHON)" "$(VENV)"
 	@touch $@
 
@@ -33,8 +33,9 @@ faults: setup  ## Every accident, also the many repetitions of each
 	$(BIN)/pytest -m long tests --ignore=tests/faults $(ARGS) || [ $$? -eq 5 ]
 
 test-deploy: setup  ## Build the image and run the roles in containers (root on Debian: starts a container engine)
+	@scripts/test-servers
 	@scripts/test-engine
-	$(BIN)/pytest -m deploy tests/deploy $(ARGS)
+	$(BIN)/pytest -m deploy tests/deploy tests/chart $(ARGS)
 
 soak: setup  ## Constant traffic for MINUTES (120); fails when anything grows
 	@scripts/test-servers
@@ -62,6 +63,7 @@ bench: setup  ## Measure throughput and lag
 
 docs: setup  ## Renew the pages that are made from the code
 	$(BIN)/python scripts/reference_pages.py
+	$(BIN)/python scripts/chart_pages.py
 
 lock:  ## Renew the lock file after a change of dependencies (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra embedded --extra dev \

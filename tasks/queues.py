@@ -88,12 +88,23 @@ class Pool:
 def pool_of(queue: str, settings: Settings) -> Pool:
     """The pool of the workers of `queue`: the queue's own, with what `workers` changes."""
     row, given = BY_NAME[queue], settings.workers.get(queue)  # type: ignore[call-overload]
-    if given is None:
-        return Pool(row.pool, row.concurrency, row.max_memory_mb, row.max_tasks)
-    more_than_solo = (given.concurrency or 1) > 1 or given.max_memory_mb or given.max_tasks
-    pool = given.pool or ("prefork" if row.pool == "solo" and more_than_solo else row.pool)
-    own = (row.concurrency, row.max_memory_mb, row.max_tasks) if pool == row.pool else (1, None, None)
-    return Pool(pool, given.concurrency or own[0], given.max_memory_mb or own[1], given.max_tasks or own[2])
+    own = Pool(row.pool, row.concurrency, row.max_memory_mb, row.max_tasks)
+    return own if given is None else changed(own, given.pool, given.concurrency, given.max_memory_mb, given.max_tasks)
+
+
+def changed(
+    own: Pool,
+    pool: PoolName | None = None,
+    concurrency: int | None = None,
+    max_memory_mb: int | None = None,
+    max_tasks: int | None = None,
+) -> Pool:
+    """`own` with what is given in its place. What a solo pool can't do makes it prefork; another kind of pool has none
+    of the limits of `own`. Raises ConfigError for what that kind can't do."""
+    more_than_solo = (concurrency or 1) > 1 or max_memory_mb or max_tasks
+    kind = pool or ("prefork" if own.pool == "solo" and more_than_solo else own.pool)
+    kept = own if kind == own.pool else Pool(kind, 1)
+    return Pool(kind, concurrency or kept.concurrency, max_memory_mb or kept.max_memory_mb, max_tasks or kept.max_tasks)
 
 
 def pool_for(queues: Sequence[str] | None, settings: Settings) -> Pool:

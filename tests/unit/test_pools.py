@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.queues import Pool, pool_for, pool_of
+from tasks.queues import Pool, changed, pool_for, pool_of
 from worker_sync.composition.tree import specs, worker_queues
 from worker_sync.core.errors import ConfigError
 from worker_sync.core.settings import Settings, parse
@@ -54,6 +54,18 @@ def test_what_a_solo_pool_cannot_do_makes_it_prefork(wanted: dict[str, int]) -> 
 def test_limits_that_a_pool_cannot_keep_are_refused(pool: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         settings(workers={"sync": pool})
+
+
+def test_a_worker_may_be_told_another_pool_than_the_configurations() -> None:
+    given = settings(workers={"sync": {"pool": "prefork", "concurrency": 4, "max_memory_mb": 512}})
+    own = pool_for(["sync"], given)
+    assert changed(own) == own
+    assert changed(own, concurrency=2) == Pool("prefork", 2, max_memory_mb=512)
+    assert changed(own, "threads", 2) == Pool("threads", 2)
+    assert changed(own, "solo") == Pool("solo", 1)
+    assert changed(pool_for(["default"], given), concurrency=3) == Pool("prefork", 3)
+    with pytest.raises(ConfigError, match="one task at a time"):
+        changed(own, "solo", 2)
 
 
 def test_unknown_queues_are_refused() -> None:

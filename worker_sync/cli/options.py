@@ -72,6 +72,13 @@ def configured(function: Function) -> Function:
     return config(debug(function))
 
 
+def listening(function: Function) -> Function:
+    """--host and --port: where a container's process listens is the deployment's matter, not the configuration's."""
+    host = click.option("--host", help="Address to listen on, instead of the configuration's.")
+    port = click.option("--port", type=click.IntRange(0, 65535), help="Port, instead of the configuration's.")
+    return host(port(function))
+
+
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from beat_schedule import schedule
-from worker_sync.cli.options import configured, state
+from worker_sync.cli.options import configured, listening, state
 from worker_sync.cli.up import stopping_on_signals
 from worker_sync.composition.workspace import Workspace
 from worker_sync.core import log
 from worker_sync.core.alive import Alive, Pulse
 from worker_sync.core.settings import Settings
+
+if TYPE_CHECKING:
+    from tasks.queues import Pool, PoolName
 
 
 def _begin(ctx: click.Context) -> Settings:
@@ -49,13 +52,24 @@ def capture(ctx: click.Context, name: str) -> int:
 @click.option("--queues", help="Queues to work on, separated by commas (default: all).")
 @click.option("--name", help="The worker's name before the @ (default: worker-PID).")
 @click.option("--grace", type=click.FloatRange(min=0.1), help="Seconds from SIGTERM to the handing back (default: 10).")
+@click.option("--pool", type=click.Choice(["solo", "prefork", "threads"]), help="Instead of the configuration's.")
+@click.option("--concurrency", type=click.IntRange(1, 256), help="Tasks at a time, instead of the configuration's.")
 @click.pass_context
-def worker(ctx: click.Context, queues: str | None, name: str | None, grace: float | None) -> int:
+def worker(
+    ctx: click.Context,
+    queues: str | None,
+    name: str | None,
+    grace: float | None,
+    pool: PoolName | None,
+    concurrency: int | None,
+) -> int:
     """Work on the queues until SIGTERM; what is unfinished at the end of the grace is handed back.
 
     The same as `celery -A tasks.app worker` with the pool of the configuration: a worker of one queue has that queue's
     (`workers`), one of several that of `worker`.
     """
+    from tasks.queues import changed, pool_for
+
     arguments = [
         "--quiet",
         "worker",
@@ -66,14 +80,12 @@ def worker(ctx: click.Context, queues: str | None, name: str | None, grace: floa
     if queues:
         arguments.append(f"--queues={queues}")
     names = [name.strip() for name in queues.split(",")] if queues else None
-    return _celery(ctx, arguments, pool_options(names, state(ctx).settings()), grace)
+    chosen = changed(pool_for(names, state(ctx).settings()), pool, concurrency)
+    return _celery(ctx, arguments, pool_options(chosen), grace)
 
 
-def pool_options(queues: Sequence[str] | None, settings: Settings) -> dict[str, Any]:
-    """The pool of a worker of these queues in Celery's words."""
-    from tasks.queues import pool_for
-
-    pool = pool_for(queues, settings)
+def pool_options(pool: Pool) -> dict[str, Any]:
+    """The pool in Celery's words."""
     return {
         "worker_pool": pool.pool,
         "worker_concurrency": pool.concurrency,
@@ -98,14 +110,16 @@ def beat(ctx: click.Context) -> int:
 
 @click.command(epilog="\b\nExamples:\n  worker-sync flower")
 @configured
+@listening
 @click.pass_context
-def flower(ctx: click.Context) -> int:
+def flower(ctx: click.Context, host: str | None, port: int | None) -> int:
     """Show workers and tasks in the browser; the same as `celery -A tasks.app flower`."""
     options = state(ctx).settings().flower
     if options.user is not None and options.password is not None:
         # Not as an argument, which every user of the machine could read.
         os.environ["FLOWER_BASIC_AUTH"] = f"{options.user}:{options.password.get_secret_value()}"
-    return _celery(ctx, ["flower", f"--address={options.host}", f"--port={options.port}"])
+    address = [f"--address={host or options.host}", f"--port={options.port if port is None else port}"]
+    return _celery(ctx, ["flower", *address])
 
 
 def _celery(
@@ -131,8 +145,9 @@ def _celery(
 
 @click.command(epilog="\b\nExamples:\n  worker-sync exporter\n  curl -s http://127.0.0.1:9808/metrics")
 @configured
+@listening
 @click.pass_context
-def exporter(ctx: click.Context) -> int:
+def exporter(ctx: click.Context, host: str | None, port: int | None) -> int:
     """Serve /metrics and /healthz until SIGTERM."""
     from tasks.ledger import ledger_url
     from tasks.queues import NAMES
@@ -149,8 +164,8 @@ def exporter(ctx: click.Context) -> int:
         depths = queues_of(space.settings.broker, (*NAMES, DEAD_LETTERS.name), lambda: begun(space.store))
         ledger = LedgerWatch(ledger_url(space.settings)) if settings.audit else None
         collector = Collector(space.settings, space.store, depths, ledger)
-        host, port = settings.exporter.host, settings.exporter.port
-        with MetricsServer(collector, host, port, space.store.ping, alive.say) as server:
+        address = host or settings.exporter.host, settings.exporter.port if port is None else port
+        with MetricsServer(collector, *address, space.store.ping, alive.say) as server:
             click.echo(f"serving {server.url}/metrics", err=True)
             stop.wait()
         depths.close()
