@@ -16,6 +16,7 @@ def create_all(space: Workspace) -> list[str]:
         steps += [f"{pipeline.target}: table {table}" for table in space.create_target(pipeline)]
     steps += [f"{name}: stream" for name in space.settings.sources if space.create_stream(name)]
     settings = space.settings
-    if settings.audit and settings.ledger.key is None and ensure_key(Path(settings.state_dir), settings.ledger.origin):
+    needs_file = settings.audit and settings.ledger.key is None and settings.ledger.has_local_key
+    if needs_file and ensure_key(Path(settings.state_dir), settings.ledger.origin):
         steps.append(f"ledger: signing key {KEY_FILE} in {settings.state_dir}; keep a copy in a safe place")
     return steps + [f"broker: queue {name}" for name in create_queues(space)]
