@@ -12,7 +12,7 @@ from worker_sync.core.sections import LEDGER
 from worker_sync.core.settings import Settings
 from worker_sync.ledger.check import Trust
 from worker_sync.ledger.envelope import PersonalKey
-from worker_sync.ledger.keys import signer_of
+from worker_sync.ledger.keys import ensure_key, signer_of
 from worker_sync.ledger.note import PROBE, NoteError, Signer, Verifier, trusted
 from worker_sync.ledger.personal import Personal, PersonalColumns
 from worker_sync.ledger.remote import ProgramSigner, verifier_of
@@ -55,6 +55,13 @@ def signing_key(settings: Settings) -> Signer:
 
         return KmsSigner(ledger.kms_key, ledger.key_name, ledger.kms, public)
     return signer_of(ledger.key.get_secret_value() if ledger.key else None, ledger.key_name, Path(settings.state_dir))
+
+
+def make_signing_key(settings: Settings) -> bool:
+    """Make the key's file where the configuration means one and it is not there; True when it was made now."""
+    ledger = settings.ledger
+    means_file = settings.audit and ledger.key is None and ledger.has_local_key
+    return bool(means_file) and ensure_key(Path(settings.state_dir), ledger.origin)
 
 
 def signs(settings: Settings) -> Finding:

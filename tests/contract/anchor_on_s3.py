@@ -104,6 +104,7 @@ class S3Contract:
     def test_credentials_that_are_not_accepted_are_said_and_not_shown(self, bucket: Bucket) -> None:
         refused(bucket, access_key_id="UNKNOWN", secret_access_key=SECRET)
 
+    @pytest.mark.long
     def test_an_endpoint_that_hangs_is_given_up_within_seconds(self, bucket: Bucket) -> None:
         hangs(bucket, "stall")
 

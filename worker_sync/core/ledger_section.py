@@ -100,7 +100,7 @@ class Ledger(Block):
             raise PydanticCustomError("key", "public_key is for a key that is elsewhere; remove it")
         if self.s3 is None and any(place.startswith(S3_SCHEME) for place in self.anchors):
             raise PydanticCustomError(
-                "s3", "anchors on S3 need s3: how long they stay locked, as in s3: {{retention_days: 3650}}"
+                "s3", "anchors on S3 need s3: how long they stay locked, as in s3: {retention_days: 3650}"
             )
         return self
 
