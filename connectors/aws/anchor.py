@@ -75,9 +75,14 @@ class S3Anchor(Anchor):
     def put(self, origin: str, name: str, note: str) -> list[str]:
         key = self._key(origin, name)
         with translated(self.place):
-            if not self._kept(key):
+            kept = self._kept(key)
+            if not kept:
                 self._add(key, note)
-            return [self._text(version) for version in self._kept(key)]
+                kept = self._kept(key)
+            if not kept:
+                # Somebody was writing it at the same time, and it is not there either.
+                raise Transient(f"{self.place}: {key} was not written")
+            return [self._text(version) for version in kept]
 
     def findings(self, origin: str) -> list[Finding]:
         with translated(self.place):

@@ -96,6 +96,14 @@ class S3Contract:
                 anchors.write(anchor, ORIGIN, NOTE)
             assert plain.owner.list_objects_v2(Bucket=plain.name).get("KeyCount", 0) == 0
 
+    def test_what_did_not_arrive_is_not_taken_for_written(
+        self, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # As when S3 answers that another one is just writing the same name, and that one fails.
+        monkeypatch.setattr(s3.S3Anchor, "_add", lambda *_: None)
+        with pytest.raises(Transient, match="was not written"):
+            anchors.write(bucket.anchor(), ORIGIN, NOTE)
+
     def test_a_bucket_that_is_not_there_is_named(self, bucket: Bucket) -> None:
         anchor = s3.S3Anchor("s3://no-such-bucket-here", bucket.settings())
         with pytest.raises(Transient, match=r"s3://no-such-bucket-here: .*there is no such bucket"):
