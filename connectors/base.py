@@ -210,6 +210,9 @@ class Source(Closeable):
     #: The namespace whose tables go by their bare name in a target: PostgreSQL's `public`, or the one database that a
     #: source of an engine without schemas reads.
     home: str
+    #: The field of documents that says who wrote them. An engine of documents delivers it as a message
+    #: `worker_sync.core.markers.CONTEXT` in front of each change that wrote the field; set before `open_stream`.
+    context_field: str | None = None
 
     @abstractmethod
     def identity(self) -> str:

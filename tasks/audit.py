@@ -13,6 +13,7 @@ import time
 from typing import Final
 
 from connectors.ledger.checkpoints import make_checkpoint
+from connectors.ledger.pending import SIGNED_WITHIN, excused
 from connectors.ledger.places import opened_anchors
 from connectors.ledger.reader import LedgerReader
 from connectors.ledger.verification import verify_tables
@@ -26,14 +27,12 @@ from tasks.resources import resources
 from tasks.retry import SCHEDULED, TRANSIENT
 from tasks.sync import apply_batch
 from worker_sync.core.log import event
-from worker_sync.ledger.findings import Finding, Kind, Report
+from worker_sync.ledger.findings import EXIT_CODES, Report
 
 log = logging.getLogger(__name__)
 
 #: What the health results call the ledger.
 SUBJECT: Final = "ledger"
-#: Seconds within which an entry has to be signed: many runs of `audit.checkpoint`.
-UNSIGNED_S: Final = 900.0
 
 
 @app.task(name="audit.append", base=DisposedTask, policy=TRANSIENT, about_pipeline=True, parked=False, typing=False)
@@ -63,8 +62,8 @@ def verify() -> None:
     settings = with_control(resources().settings)
     begun = time.monotonic()
     with exclusive("audit.verify"), LedgerReader(ledger_url(settings)) as reader:
-        report = verify_tables(reader, trust(settings))
-        wrong = _wrong(report, reader)
+        report = excused(verify_tables(reader, trust(settings)), reader, SIGNED_WITHIN)
+    wrong = _wrong(report)
     resources().control().health.put(SUBJECT, not wrong, wrong, (time.monotonic() - begun) * 1000)
     extra = event("ledger-verified", entries=report.end, wrong=wrong)
     if wrong:
@@ -73,21 +72,6 @@ def verify() -> None:
         log.info("%d entries of the ledger are verified", report.end, extra=extra)
 
 
-def _wrong(report: Report, reader: LedgerReader) -> str:
-    """What is found, in words; empty for nothing. That the newest entries are not signed yet is everyday life, unless
-    they have been there for long: then nobody signs, or the newest checkpoints are gone."""
-    young = sum(
-        _entries(found) for found in report.findings if found.kind is Kind.UNSIGNED and _is_young(found, reader)
-    )
-    counts = {kind: count - young * (kind is Kind.UNSIGNED) for kind, count in report.counts.items()}
-    return ", ".join(f"{kind} {count}" for kind, count in counts.items() if count and kind is not Kind.GAP)
-
-
-def _entries(found: Finding) -> int:
-    """How many entries a finding is about."""
-    return 0 if found.first is None else (found.first if found.last is None else found.last) - found.first + 1
-
-
-def _is_young(found: Finding, reader: LedgerReader) -> bool:
-    age_s = None if found.first is None else reader.age_s(found.first)
-    return age_s is not None and age_s < UNSIGNED_S
+def _wrong(report: Report) -> str:
+    """What is found, in words; empty for nothing."""
+    return ", ".join(f"{kind} {count}" for kind, count in report.counts.items() if EXIT_CODES[kind])

@@ -22,6 +22,7 @@ from connectors.mongodb.conn import Document
 from connectors.mongodb.errors import TOO_LARGE
 from connectors.mongodb.extjson import string_at
 from connectors.mongodb.raw import ask
+from connectors.mongodb.said import SAID, said
 from connectors.mongodb.walk import Place, documents, fields
 from worker_sync.core.errors import Halt, State
 
@@ -55,8 +56,9 @@ def comment_of(database: str, name: str) -> str:
     return f"worker-sync stream {name} of {database}"
 
 
-def pipeline(name: str, collections: list[str], start: str) -> list[Document]:
-    """The stages of a stream; it delivers from the entry at `start` on."""
+def pipeline(name: str, collections: list[str], start: str, context_field: str | None = None) -> list[Document]:
+    """The stages of a stream; it delivers from the entry at `start` on. Events that wrote the documents' field
+    `context_field` have its value in SAID."""
     ours = {"$in": collections}
     wanted = [
         {"ns.coll": ours},
@@ -68,15 +70,16 @@ def pipeline(name: str, collections: list[str], start: str) -> list[Document]:
     sizes = [{"$ifNull": [{"$bsonSize": f"${image}"}, 0]} for image in ("fullDocument", "fullDocumentBeforeChange")]
     too_large = {"$gt": [{"$add": sizes}, BOTH_IMAGES_BYTES]}
     images = {"fullDocument": "whenAvailable", "fullDocumentBeforeChange": "whenAvailable"}
+    kept: Document = {
+        "updateDescription": "$$REMOVE",
+        "fullDocumentBeforeChange": {"$cond": [too_large, "$$REMOVE", "$fullDocumentBeforeChange"]},
+    }
+    if context_field is not None:
+        kept[SAID] = said(context_field)
     return [
         {"$changeStream": {"startAtOperationTime": time_of(start), **images}},
         {"$match": {"$or": wanted}},
-        {
-            "$set": {
-                "updateDescription": "$$REMOVE",
-                "fullDocumentBeforeChange": {"$cond": [too_large, "$$REMOVE", "$fullDocumentBeforeChange"]},
-            }
-        },
+        {"$set": kept},
     ]
 
 

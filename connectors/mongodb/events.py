@@ -17,7 +17,9 @@ from connectors.mongodb.collections import DOCUMENT, ID, STREAMS, collection_sch
 from connectors.mongodb.conn import PLAIN, Document
 from connectors.mongodb.extjson import INT32, INT64, document_text, string_at
 from connectors.mongodb.identifiers import key_text
+from connectors.mongodb.said import SAID, context
 from connectors.mongodb.walk import Place, document, fields
+from worker_sync.core import markers
 from worker_sync.core.change import Change, Message, Op, TransactionInfo
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableName, TableSchema
@@ -38,12 +40,14 @@ _ENDINGS: Final = {
 _DOCUMENT: Final = 0x03
 
 Fields = dict[bytes, Place]
+_SAID: Final = SAID.encode()
 #: A BSON timestamp read as one number: its increment is the low half.
 _UINT64: Final = Struct("<Q").unpack_from
 
 
 class Event(msgspec.Struct, gc=False):
-    """One event: a change of a row, a message, or neither when it is none of the stream's business.
+    """One event: a change of a row, with the message in front of it that says who wrote it; a message alone; or neither
+    when it is none of the stream's business.
 
     `key` is the text of the row's `_id`. `unread` is the document that holds the `_id` of an update that came without
     the document after it: the change's `after` is still missing. `size` is the number of bytes that it took in the
@@ -115,11 +119,12 @@ class Decoder:
             key = key_text(data[at + 4], data, at + 9)
             before = _row(key, data, found.get(b"fullDocumentBeforeChange"))
             after = None if is_delete else _row(key, data, found.get(b"fullDocument"))
+            message = _said(data, found.get(_SAID))
         except ValueError as error:
             raise self._unrepresentable(number, error) from None
         change = Change(0, op, number, (key,) if is_delete else None, before, after)
         unread = document(data, at) if after is None and not is_delete else None
-        return Event(info, size, key, change, None, unread)
+        return Event(info, size, key, change, message, unread)
 
     def _unrepresentable(self, number: int, error: ValueError) -> Halt:
         detail = f"{self.schemas[number].table}, column {DOCUMENT} or {ID}: {error}"
@@ -152,6 +157,11 @@ def _row(key: str, data: bytes, place: Place | None) -> Row | None:
     if place is None or place[0] != _DOCUMENT:
         return None
     return key, document_text(data, place[1])
+
+
+def _said(data: bytes, place: Place | None) -> Message | None:
+    text = "" if place is None else context(data, place)
+    return Message(markers.CONTEXT, text.encode()) if text else None
 
 
 def _plain(data: bytes, at: int) -> Document:

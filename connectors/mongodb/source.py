@@ -87,7 +87,9 @@ class MongoSource(Source):
             found = self._require_registration()
             self._require_free(1)
             self._require_written(start)
-        stream = MongoStream(open_database(self._url), self._where, self.name, found, start or found.start)
+        stream = MongoStream(
+            open_database(self._url), self._where, self.name, found, start or found.start, self.context_field
+        )
         try:
             with translated(self._where):
                 # Two that looked at the same time see each other now.

@@ -40,7 +40,13 @@ class MongoStream(Stream):
     """Streams the transactions whose commit position is greater than `start`. Closing it closes the client."""
 
     def __init__(
-        self, database: Database[Document], where: str, name: str, registration: Registration, start: str
+        self,
+        database: Database[Document],
+        where: str,
+        name: str,
+        registration: Registration,
+        start: str,
+        context_field: str | None = None,
     ) -> None:
         self._database = database
         self._where = f"{where} stream {name}"
@@ -56,7 +62,7 @@ class MongoStream(Stream):
         self._used_at = time.monotonic()
         self._cursor: ChangeCursor | None = None
         try:
-            stages = pipeline(name, collections, start)
+            stages = pipeline(name, collections, start, context_field)
             with translated(self._where):
                 self._cursor = ChangeCursor(database, self._session, stages, comment_of(database.name, name))
                 # Only now does the server look whether it still has the log from there on.

@@ -34,6 +34,7 @@ class Assembly:
             self._info = event.info
         self._size += event.size
         if event.message is not None:
+            event.message.after = self._ordinal
             self._messages.append(event.message)
         if event.change is not None:
             self._ordinal += 1

@@ -191,3 +191,13 @@ def test_an_altered_entry_ends_verification_with_its_exit_code(workplace: Path, 
     with superuser(url) as connection:
         put(connection, 200, there, leaf=False)
     assert audit(workplace, "verify").code == 0
+
+
+def test_entries_may_wait_for_their_checkpoint_and_not_for_long(workplace: Path) -> None:
+    Trail((workplace / "url").read_text(), workplace / "anchor", transactions=6).record(5)
+    done = audit(workplace, "verify")
+    assert (done.code, "pending: 5" in done.out, "Nothing was altered" in done.out) == (0, True, True), done
+    report = audit(workplace, "verify", "--signed-within", "0s", "--json")
+    assert (report.code, report.json["counts"]) == (15, {"unsigned": 5})
+    assert audit(workplace, "checkpoint").code == 0
+    assert audit(workplace, "verify", "--signed-within", "0s").code == 0

@@ -152,6 +152,38 @@ def test_changes_of_documents_stand_in_the_ledger(mongo_source: str, control_db:
     assert [json.loads(entry["after"]["document"])["total"] for entry in found[:2]] == [1, 2]
 
 
+@pytest.mark.parametrize("images", [False, True])
+def test_a_field_of_documents_says_who_wrote_them(mongo_source: str, control_db: str, images: bool) -> None:
+    settings = settings_for(mongo_source, control_db, ["orders"])
+    audit = settings.audit["source"].model_copy(update={"context_field": "by"})
+    settings = settings.model_copy(update={"audit": {"source": audit}})
+    with MongoClient[dict[str, Any]](mongo_source) as client:
+        database = client.get_default_database()
+        orders = database.create_collection("orders", changeStreamPreAndPostImages={"enabled": images})
+        with rig(settings, control_db) as running:
+            running.start()
+            eventually(lambda: entries(control_db), 60, "the trail begins")
+            orders.insert_one({"_id": 1, "by": "ann"})
+            orders.update_one({"_id": 1}, {"$set": {"total": 2, "byline": "no one"}})
+            orders.update_one({"_id": 1}, {"$set": {"total": 3, "by": {"actor": "bob", "ticket": 7}}})
+            orders.update_one({"_id": 1}, {"$set": {"by.actor": "eve"}})
+            orders.update_one({"_id": 1}, {"$unset": {"by": 1}})
+            orders.replace_one({"_id": 1}, {"by": "dan"})
+            orders.delete_one({"_id": 1})
+            with client.start_session() as session, session.start_transaction():
+                orders.insert_one({"_id": 2}, session=session)
+                orders.insert_one({"_id": 3, "by": "ann"}, session=session)
+                orders.insert_one({"_id": 4}, session=session)
+            orders.insert_one({"_id": 5, "by": None})
+            found = changes(control_db, 11)
+            running.stop()
+    actors = ["ann", None, "bob", "eve", None, "dan", None, None, "ann", "ann", None]
+    assert [entry["actor"] for entry in found] == actors
+    assert found[2]["context"] == {"actor": "bob", "ticket": "7"}
+    # Of a part that was written the event has no more without an image.
+    assert found[3]["context"] == {"actor": "eve", **({"ticket": "7"} if images else {})}
+
+
 def test_personal_data_of_a_real_source_stands_in_no_entry(source_db: str, control_db: str) -> None:
     declared = {"public.customers": PersonalTable(subject="id", columns=("email",))}
     settings = settings_for(source_db, control_db, ["public.*"])

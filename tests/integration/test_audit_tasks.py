@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def test_entries_that_nobody_has_signed_for_long_are_a_failure(trail: Trail, mon
     with superuser(trail.url) as connection:
         connection.execute("DELETE FROM worker_sync_ledger.checkpoints WHERE size = 312")
     # As if the quarter of an hour had passed.
-    monkeypatch.setattr(audit, "UNSIGNED_S", 0.0)
+    monkeypatch.setattr(audit, "SIGNED_WITHIN", timedelta())
     run(audit.verify)
     assert health(trail).ok is False
     assert "unsigned 10" in health(trail).detail

@@ -10,7 +10,7 @@ from worker_sync.core.errors import ConfigError
 from worker_sync.core.schema import Column, Kind, TableName, TableSchema, Type
 from worker_sync.core.secrets import Url, redact
 from worker_sync.core.sections import LEDGER
-from worker_sync.core.settings import Settings, json_schema, load
+from worker_sync.core.settings import Settings, json_schema, load, parse
 from worker_sync.core.settings_file import SettingsError
 
 GOOD = """\
@@ -431,3 +431,16 @@ def test_the_secret_of_a_mask_comes_from_the_environment_and_shows_nowhere(
     settings = loaded(written, GOOD.replace("exclude: [card_number]", mask))
     assert secret in settings.secrets()
     assert secret not in repr(settings) + str(settings) + settings.model_dump_json()
+
+
+@pytest.mark.parametrize("field", ["", "a.b", "$by", "b\0y"])
+def test_a_context_field_is_one_that_a_document_can_have(field: str) -> None:
+    audit = {"shop": {"tables": ["*"], "context_field": field}}
+    with pytest.raises(SettingsError, match=r"audit\.shop\.context_field"):
+        parse({"databases": {"shop": {"url": "mongodb://m/shop"}}, "audit": audit}, where="test", folder=Path("/x"))
+
+
+def test_rows_have_no_context_field() -> None:
+    audit = {"shop": {"tables": ["*"], "context_field": "by"}}
+    with pytest.raises(SettingsError, match=r"audit\.shop\.context_field: is for documents; .*worker_sync\.context"):
+        parse({"databases": {"shop": {"url": "mysql://m/shop"}}, "audit": audit}, where="test", folder=Path("/x"))

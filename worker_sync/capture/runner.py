@@ -138,7 +138,10 @@ class Capture:
 
     def _open_source(self) -> Source:
         database = self._settings.database(self._name)
-        return open_source(database.name, database.url.reveal())
+        source = open_source(database.name, database.url.reveal())
+        if audit := self._settings.audit.get(self._name):
+            source.context_field = audit.context_field
+        return source
 
     def _wait_for_work(self, assembler: Assembler, lease: HeldLease, built_for: object) -> bool:
         """Nothing is to run: keep the lease until something is, and an eye on the log that the source keeps."""

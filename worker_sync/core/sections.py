@@ -102,9 +102,11 @@ class Pipeline(Block):
 
 class Audit(Block):
     """The tables of a source database whose changes are recorded in the ledger, and which of their columns.
-    `personal_data` says by table (`namespace.name`, or `name` in any namespace) which columns are encrypted there."""
+    `personal_data` says by table (`namespace.name`, or `name` in any namespace) which columns are encrypted there.
+    `context_field` is the field in which documents of MongoDB say who wrote them."""
 
     tables: Annotated[tuple[TableRule, ...], Field(min_length=1)]
+    context_field: Annotated[str, StringConstraints(pattern=r"^[^.$\x00][^.\x00]*$")] | None = None
     personal_data: dict[str, PersonalTable] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -205,6 +205,7 @@ def json_schema() -> dict[str, Any]:
 
 #: Engines that keep log until we have confirmed it. The others drop theirs by age or size, whoever needs it.
 _HOLDS_LOG: Final = frozenset({"postgresql", "postgres", "memory"})
+_HAS_DOCUMENTS: Final = frozenset({"mongodb", "mongodb+srv"})
 
 
 def _contradictions(settings: Settings) -> list[Problem]:
@@ -225,9 +226,12 @@ def _contradictions(settings: Settings) -> list[Problem]:
                 found.append(complain(f"{at}.{role}", f"no database {database!r}", database, settings.databases))
         if pipeline.source == pipeline.target:
             found.append(Problem(f"{at}.target", "is the source itself; name another database"))
-    for source in settings.audit:
+    for source, audit in settings.audit.items():
         if source not in settings.databases:
             found.append(complain(f"audit.{source}", f"no database {source!r}", source, settings.databases))
+        elif audit.context_field is not None and settings.databases[source].url.scheme not in _HAS_DOCUMENTS:
+            message = "is for documents; elsewhere a transaction says who made it (worker_sync.context). Remove it"
+            found.append(Problem(f"audit.{source}.context_field", message))
     found += _personal(settings)
     for pipeline in settings.flows.values():
         found += _repeated_tables(pipeline)

@@ -28,6 +28,8 @@ class Kind(StrEnum):
     MOVED = "moved"
     #: No checkpoint of a trusted key covers it.
     UNSIGNED = "unsigned"
+    #: Not covered by a checkpoint yet, and recorded so recently that one is to be expected.
+    PENDING = "pending"
     #: The capture lost its position here. The entry says so; no failure of integrity.
     GAP = "gap"
 
@@ -41,6 +43,7 @@ EXIT_CODES: Final[Mapping[Kind, int]] = MappingProxyType(
         Kind.INSERTED: 12,
         Kind.MOVED: 13,
         Kind.UNSIGNED: 15,
+        Kind.PENDING: 0,
         Kind.GAP: 0,
     }
 )
@@ -129,7 +132,7 @@ class Report(msgspec.Struct):
 
 
 def exit_code(kinds: Iterable[Kind]) -> int:
-    """0 where nothing but gaps was found."""
+    """0 where nothing but gaps and pending entries was found."""
     found = set(kinds)
     return next((code for kind, code in EXIT_CODES.items() if kind in found), 0)
 
