@@ -28,7 +28,7 @@ test: lint  ## Lint, then every test (CI=true: a missing server is a failure)
 	$(PYTEST) $(ARGS)
 
 faults: setup  ## Every accident, also the many repetitions of each
-	@scripts/test-servers
+	@scripts/test-servers all
 	$(BIN)/pytest -m "long or not long" tests/faults $(ARGS)
 	$(BIN)/pytest -m long tests --ignore=tests/faults $(ARGS) || [ $$? -eq 5 ]
 
@@ -66,7 +66,7 @@ docs: setup  ## Renew the pages that are made from the code
 	$(BIN)/python scripts/chart_pages.py
 
 lock:  ## Renew the lock file after a change of dependencies (needs uv)
-	uv pip compile pyproject.toml --universal --python-version 3.11 --extra embedded --extra dev \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra embedded --extra aws --extra dev \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 --constraint requirements.lock \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements-runtime.lock

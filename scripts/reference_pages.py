@@ -15,7 +15,7 @@ import click
 import type_matrix
 
 from worker_sync.cli.app import COMMANDS, cli
-from worker_sync.core import sections, settings, table_rules
+from worker_sync.core import ledger_section, sections, settings, table_rules
 from worker_sync.core.metrics import METRICS
 from worker_sync.core.settings import json_schema
 
@@ -131,7 +131,9 @@ def _section(title: str, block: Schema, schema: Schema) -> Iterator[str]:
 
 def _limits(model: str, key: str) -> Iterator[str]:
     """The schema doesn't know the limits of fields that have a validator of their own."""
-    block = next(getattr(module, model) for module in (settings, sections, table_rules) if hasattr(module, model))
+    block = next(
+        getattr(module, model) for module in (settings, sections, ledger_section, table_rules) if hasattr(module, model)
+    )
     field = block.model_fields[key]
     for limit in field.metadata:
         for name, words in (("ge", "at least"), ("gt", "more than"), ("le", "at most")):

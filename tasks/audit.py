@@ -14,6 +14,7 @@ from typing import Final
 
 from connectors.ledger.checkpoints import make_checkpoint
 from connectors.ledger.pending import SIGNED_WITHIN, excused
+from connectors.ledger.places import opened_anchors
 from connectors.ledger.reader import LedgerReader
 from connectors.ledger.verification import verify_tables
 from tasks.app import app
@@ -47,10 +48,9 @@ def checkpoint() -> None:
     """Sign the ledger's tree as it is now, unless nothing was appended since it was signed last, and write the note
     into each of `ledger.anchors`. A tree that contradicts what was signed before is not signed: the task is parked."""
     settings = with_control(resources().settings)
-    with exclusive("audit.checkpoint"):
-        made = make_checkpoint(
-            ledger_url(settings), settings.ledger.origin, [signing_key(settings)], settings.ledger.anchors
-        )
+    ledger = settings.ledger
+    with exclusive("audit.checkpoint"), opened_anchors(ledger) as places:
+        made = make_checkpoint(ledger_url(settings), ledger.origin, [signing_key(settings)], places)
     if made.is_new:
         size = made.checkpoint.size
         log.info("%d entries of the ledger are signed", size, extra=event("checkpoint-signed", entries=size))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from connectors.ledger import anchors
+from connectors.base import Finding
+from connectors.ledger.places import opened_anchors
 from connectors.ledger.sink import LedgerSink
 from worker_sync.core.errors import ConfigError
 from worker_sync.core.sections import LEDGER
 from worker_sync.core.settings import Settings
 from worker_sync.ledger.check import Trust
 from worker_sync.ledger.envelope import PersonalKey
-from worker_sync.ledger.keys import Ed25519Signer, signer_of
-from worker_sync.ledger.note import NoteError, Verifier, trusted
+from worker_sync.ledger.keys import ensure_key, signer_of
+from worker_sync.ledger.note import PROBE, NoteError, Signer, Verifier, trusted
 from worker_sync.ledger.personal import Personal, PersonalColumns
+from worker_sync.ledger.remote import ProgramSigner, verifier_of
 
 
 def ledger_url(settings: Settings) -> str:
@@ -40,14 +42,41 @@ def open_ledger(settings: Settings) -> LedgerSink:
     return LedgerSink(LEDGER, settings.database(LEDGER).url.reveal(), personal(settings))
 
 
-def signing_key(settings: Settings) -> Ed25519Signer:
-    """The configured key. Raises ConfigError with what to do where there is none."""
-    key = settings.ledger.key
-    return signer_of(key.get_secret_value() if key else None, settings.ledger.key_name, Path(settings.state_dir))
+def signing_key(settings: Settings) -> Signer:
+    """The configured key. Raises ConfigError with what to do where there is none, Transient for one that a key
+    management service keeps, unless `ledger.public_key` says which it is."""
+    ledger = settings.ledger
+    public = verifier_of(ledger.public_key, ledger.key_name) if ledger.public_key else None
+    if ledger.key_command is not None:
+        assert public is not None
+        return ProgramSigner(ledger.key_command, public)
+    if ledger.kms_key is not None:
+        from connectors.aws.signer import KmsSigner
+
+        return KmsSigner(ledger.kms_key, ledger.key_name, ledger.kms, public)
+    return signer_of(ledger.key.get_secret_value() if ledger.key else None, ledger.key_name, Path(settings.state_dir))
+
+
+def make_signing_key(settings: Settings) -> bool:
+    """Make the key's file where the configuration means one and it is not there; True when it was made now."""
+    ledger = settings.ledger
+    means_file = settings.audit and ledger.key is None and ledger.has_local_key
+    return bool(means_file) and ensure_key(Path(settings.state_dir), ledger.origin)
+
+
+def signs(settings: Settings) -> Finding:
+    """Whether the configured key signs: it is tried. Raises Transient as `signing_key` does."""
+    try:
+        key = signing_key(settings)
+        key.sign(PROBE)
+    except ConfigError as error:
+        return Finding("ledger-key", False, error.detail, "correct the ledger section")
+    return Finding("ledger-key", True, f"{key} signs as {key.verifier_key}")
 
 
 def trusted_keys(settings: Settings) -> list[Verifier]:
-    """The configured key, and those of `ledger.trusted`, which signed before it. Raises ConfigError."""
+    """The configured key, and those of `ledger.trusted`, which signed before it. Raises ConfigError, and Transient as
+    `signing_key` does."""
     try:
         return trusted([signing_key(settings).verifier_key, *settings.ledger.trusted])
     except NoteError as error:
@@ -56,8 +85,8 @@ def trusted_keys(settings: Settings) -> list[Verifier]:
 
 def anchored(settings: Settings) -> list[str]:
     """The notes that stand in the configured anchors. Raises Transient for one that can't be read."""
-    ledger = settings.ledger
-    return [note for directory in ledger.anchors for note in anchors.notes(directory, ledger.origin)]
+    with opened_anchors(settings.ledger) as places:
+        return [note for place in places for note in place.notes(settings.ledger.origin)]
 
 
 def trust(settings: Settings) -> Trust:

@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.fixtures.fix_proxy",
     "tests.fixtures.fix_rabbitmq",
     "tests.fixtures.fix_redis",
+    "tests.fixtures.fix_s3",
 ]
 
 

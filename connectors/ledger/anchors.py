@@ -1,22 +1,25 @@
-"""Anchors: directories in a second place, to which each checkpoint goes as a file that is never overwritten.
+"""Anchors: second places to which each checkpoint goes, and where none is ever overwritten.
 
 A tree that was rewritten, and signed with the right key, contradicts what stands there. So they are to be where those
-who can write the ledger can't: another machine's share, a bucket that keeps versions, a drive that is written once.
+who can write the ledger can't: another machine's share, a bucket whose objects are locked.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
-from worker_sync.core.errors import Permanent, Transient
+from connectors.base import Finding
+from worker_sync.core.errors import Permanent
 from worker_sync.ledger.checkpoint import Checkpoint, parse
 from worker_sync.ledger.note import NoteError, split
+
+#: How many entries back the newest checkpoint is looked for at first, and how much farther each further time.
+_STEP: Final = 1024
+_FARTHER: Final = 16
 
 _NAME: Final = re.compile(r"[0-9]{20}-[0-9a-f]{8}\.note")
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
@@ -28,90 +31,107 @@ class LedgerForked(Permanent):
     exit_code = 14
 
 
-def folder_of(anchor: Path, origin: str) -> Path:
-    """Where the checkpoints of a log stand in an anchor's directory."""
-    return anchor / _NOT_IN_NAMES.sub("-", origin).strip("-.")
+class Anchor(ABC):
+    """Keeps checkpoints of logs, each under its name. All methods raise Transient when the place fails."""
+
+    #: What messages call it: a path or a URL without secrets.
+    place: str
+
+    @abstractmethod
+    def names(self, origin: str, first: int = 0) -> list[str]:
+        """The names of a log's checkpoints of at least `first` entries, the smallest tree first."""
+
+    @abstractmethod
+    def read(self, origin: str, name: str) -> list[str]:
+        """Every text that was ever kept under a name, as far as the place knows; the oldest first. What is no text has
+        lone surrogates, which no note has."""
+
+    @abstractmethod
+    def put(self, origin: str, name: str, note: str) -> list[str]:
+        """Keep a note under a name, unless there is one; whole or not at all, and for good when this returns. Returns
+        what `read` does by then."""
+
+    @abstractmethod
+    def findings(self, origin: str) -> list[Finding]:
+        """What must hold before it can be relied on."""
+
+    def notes(self, origin: str) -> list[str]:
+        """All checkpoints of a log, the smallest tree first, with what else was kept under their names."""
+        return [note for name in self.names(origin) for note in self.read(origin, name)]
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        return  # a directory holds nothing
+
+    def where(self, origin: str, name: str) -> str:
+        """What messages call a note."""
+        return f"{self.place}/{folder_of(origin)}/{name}"
+
+
+def folder_of(origin: str) -> str:
+    """What a log is called in an anchor."""
+    return _NOT_IN_NAMES.sub("-", origin).strip("-.")
+
+
+def is_name(name: str) -> bool:
+    """Whether a checkpoint can have this name."""
+    return bool(_NAME.fullmatch(name))
 
 
 def name_of(note: str) -> str:
-    """The file name of a checkpoint: the size of its tree, and the id of the key that signed it first. Raises
-    NoteError for what is none."""
+    """The name of a checkpoint: the size of its tree, and the id of the key that signed it first. Raises NoteError for
+    what is none."""
     text, signatures = split(note)
     return f"{parse(text).size:020}-{signatures[0].key_id.hex()}.note"
 
 
-def names(anchor: Path, origin: str) -> list[str]:
-    """The files of a log's checkpoints, the smallest tree first. Raises Transient for an anchor that can't be read."""
-    if not anchor.is_dir():
-        # Making it would hide a share that is not mounted.
-        raise Transient(f"the anchor {anchor} is no directory")
-    try:
-        return sorted(path.name for path in folder_of(anchor, origin).glob("*.note") if _NAME.fullmatch(path.name))
-    except OSError as error:
-        raise _failed(anchor, error) from error
+def least_name(size: int) -> str:
+    """What the names of all checkpoints of at least `size` entries are behind."""
+    return f"{size:020}"
 
 
-def notes(anchor: Path, origin: str) -> list[str]:
-    """All checkpoints of a log in an anchor, the smallest tree first. Raises Transient."""
-    return [_read(anchor, folder_of(anchor, origin) / name) for name in names(anchor, origin)]
+def newest(anchor: Anchor, origin: str, size: int) -> list[tuple[str, str]]:
+    """The checkpoint of the largest tree, and where it is; more than one text where one was kept after the other, and
+    nothing for an anchor that is empty. The ledger has about `size` entries. Raises Transient."""
+    _, found = _recent(anchor, origin, size)
+    return [(anchor.where(origin, name), note) for name in found[-1:] for note in anchor.read(origin, name)]
 
 
-def newest(anchor: Path, origin: str) -> tuple[Path, str] | None:
-    """The checkpoint of the largest tree. Raises Transient."""
-    found = names(anchor, origin)
-    if not found:
-        return None
-    path = folder_of(anchor, origin) / found[-1]
-    return path, _read(anchor, path)
-
-
-def missing(anchor: Path, origin: str, newest_first: Iterable[str]) -> list[str]:
+def missing(anchor: Anchor, origin: str, size: int, newest_first: Iterable[str]) -> list[str]:
     """The checkpoints that an anchor lacks, the smallest tree first: those that were made since the last one that it
     has. Raises Transient."""
-    there, lacking = set(names(anchor, origin)), list[str]()
+    first, found = _recent(anchor, origin, size)
+    there, lacking = set(found), list[str]()
     for note in newest_first:
         with suppress(NoteError):  # what is no checkpoint is for `audit verify` to find
-            if name_of(note) in there:
+            name = name_of(note)
+            if name < least_name(first):
+                first, there = 0, set(anchor.names(origin))
+            if name in there:
                 break
             lacking.append(note)
     return lacking[::-1]
 
 
-def write(anchor: Path, origin: str, note: str) -> None:
+def write(anchor: Anchor, origin: str, note: str) -> None:
     """Add a checkpoint. One that is there and signs the same tree is left as it is. Raises Transient where it can't be
-    written, LedgerForked where a file of its name signs another tree."""
-    folder = folder_of(anchor, origin)
-    path = folder / name_of(note)
-    try:
-        folder.mkdir(exist_ok=True)
-        if not _linked(path, note.encode()) and _tree(path.read_text(encoding="utf-8", errors="replace")) != _tree(
-            note
-        ):
-            raise LedgerForked(f"{path} is there and signs another tree; next: worker-sync audit verify")
-    except OSError as error:
-        raise _failed(anchor, error) from error
+    written, LedgerForked where its name is that of another tree."""
+    name = name_of(note)
+    if any(_tree(there) != _tree(note) for there in anchor.put(origin, name, note)):
+        where = anchor.where(origin, name)
+        raise LedgerForked(f"{where} is there and signs another tree; next: worker-sync audit verify")
 
 
-def _linked(path: Path, data: bytes) -> bool:
-    """Put a whole file into place, or nothing; False where there is one. A link, unlike a rename, overwrites none."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-    return True
+def _recent(anchor: Anchor, origin: str, size: int) -> tuple[int, list[str]]:
+    """A size, and the names of all checkpoints of at least that many entries, among them the newest. So that a year of
+    checkpoints is not listed every minute."""
+    step = _STEP
+    while True:
+        first = max(0, size - step)
+        found = anchor.names(origin, first)
+        if found or not first:
+            return first, found
+        step *= _FARTHER
 
 
 def _tree(note: str) -> Checkpoint | None:
@@ -121,15 +141,3 @@ def _tree(note: str) -> Checkpoint | None:
     except NoteError:
         return None
     return Checkpoint(found.origin, found.size, found.root)
-
-
-def _read(anchor: Path, path: Path) -> str:
-    try:
-        # What is no text becomes lone surrogates, which no note has.
-        return path.read_bytes().decode(errors="surrogateescape")
-    except OSError as error:
-        raise _failed(anchor, error) from error
-
-
-def _failed(anchor: Path, error: OSError) -> Transient:
-    return Transient(f"the anchor {anchor} failed: {error.strerror or error}")

@@ -10,11 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from connectors.ledger import anchors, registry
-from connectors.ledger.anchors import LedgerForked
+from connectors.ledger.anchors import Anchor, LedgerForked
 from connectors.ledger.reader import LedgerReader, StoredNote
 from connectors.ledger.session import Session
 from connectors.postgres.conn import redact
@@ -60,7 +59,7 @@ def make_checkpoint(
     url: str,
     origin: str,
     signers: Sequence[Signer],
-    anchor_directories: Sequence[Path] = (),
+    second_places: Sequence[Anchor] = (),
     *,
     force: bool = False,
     at: datetime | None = None,
@@ -76,10 +75,11 @@ def make_checkpoint(
     if not signers:
         raise ConfigError("a checkpoint needs a signing key")
     with _locked(url) as connection, LedgerReader(url) as reader:
-        head, newest = _checked(reader, origin, anchor_directories)
+        kept = _kept(reader, origin, second_places)
+        head, newest = _checked(reader, origin, kept.notes)
         added = registry.add_new(connection, reader, signers)
         if added:
-            head, newest = _checked(reader, origin, anchor_directories)
+            head, newest = _checked(reader, origin, kept.notes)
         is_new = force or newest is None or not _says(newest, head, signers)
         if is_new:
             tree = checkpoint(origin, head.size, head.root, at or datetime.now(UTC))
@@ -88,7 +88,7 @@ def make_checkpoint(
         else:
             assert newest is not None
             note = newest.note
-        anchored, failures = _anchor(reader, origin, anchor_directories)
+        anchored, failures = _anchor(reader, origin, kept)
     made = Made(parse(split(note)[0]), note, is_new, anchored, added)
     if failures:
         raise AnchorFailed(made, failures)
@@ -108,11 +108,38 @@ def _locked(url: str) -> Iterator[Any]:
         session.close()
 
 
-def _checked(reader: LedgerReader, origin: str, directories: Sequence[Path]) -> tuple[Frontier, StoredNote | None]:
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The newest notes of anchors, each with where it is; the anchors that gave them; what the others failed of."""
+
+    notes: list[tuple[str, str]]
+    anchors: list[Anchor]
+    failures: list[str]
+
+
+def _kept(reader: LedgerReader, origin: str, places: Sequence[Anchor]) -> _Kept:
+    """Asks every anchor once. One that hangs is not asked again, and holds no snapshot of the database."""
+    found = _Kept([], [], [])
+    for anchor in places:
+        try:
+            found.notes.extend(anchors.newest(anchor, origin, _size(reader)))
+            found.anchors.append(anchor)
+        except Transient as error:
+            found.failures.append(error.detail)
+    return found
+
+
+def _size(reader: LedgerReader) -> int:
+    head = reader.head()
+    return head.size if head else 0
+
+
+def _checked(reader: LedgerReader, origin: str, kept: Sequence[tuple[str, str]]) -> tuple[Frontier, StoredNote | None]:
     """The tree that may be signed, and the newest checkpoint. Raises LedgerForked."""
     with reader.snapshot():
         head, newest = _sound_head(reader), reader.newest_note()
-        for where, note in _to_begin_with(newest, directories, origin):
+        stored = [(f"checkpoint {newest.id}", newest.note)] if newest else []
+        for where, note in [*stored, *kept]:
             _check_begins(where, note, origin, head, reader.hash_of)
     return head, newest
 
@@ -129,19 +156,6 @@ def _sound_head(reader: LedgerReader) -> Frontier:
     if stored != head.root:
         raise LedgerForked(f"the head's roots are not those of the stored hashes; {_NEXT}")
     return head
-
-
-def _to_begin_with(newest: StoredNote | None, directories: Sequence[Path], origin: str) -> Iterator[tuple[str, str]]:
-    """What the tree has to begin with. An anchor that can't be read is told when it is written."""
-    if newest is not None:
-        yield f"checkpoint {newest.id}", newest.note
-    for directory in directories:
-        try:
-            found = anchors.newest(directory, origin)
-        except Transient:
-            continue
-        if found is not None:
-            yield str(found[0]), found[1]
 
 
 def _check_begins(where: str, note: str, origin: str, head: Frontier, hash_of: HashOf) -> None:
@@ -169,14 +183,14 @@ def _says(newest: StoredNote, head: Frontier, signers: Sequence[Signer]) -> bool
     return parse(text).size == head.size and by.issuperset((signer.name, signer.key_id) for signer in signers)
 
 
-def _anchor(reader: LedgerReader, origin: str, directories: Sequence[Path]) -> tuple[int, list[str]]:
+def _anchor(reader: LedgerReader, origin: str, kept: _Kept) -> tuple[int, list[str]]:
     """Write what anchors lack; how many notes, and what failed."""
-    written, failures = 0, list[str]()
-    for directory in directories:
+    written, failures, size = 0, list(kept.failures), _size(reader)
+    for anchor in kept.anchors:
         try:
-            lacking = anchors.missing(directory, origin, (stored.note for stored in reader.notes_backwards()))
+            lacking = anchors.missing(anchor, origin, size, (stored.note for stored in reader.notes_backwards()))
             for note in lacking:
-                anchors.write(directory, origin, note)
+                anchors.write(anchor, origin, note)
                 written += 1
         except Transient as error:
             failures.append(error.detail)

@@ -19,7 +19,7 @@ from connectors.ledger.session import Session
 from connectors.postgres.conn import redact
 from connectors.postgres.errors import translated
 from worker_sync.core.errors import ConfigError
-from worker_sync.ledger.note import Signer
+from worker_sync.ledger.note import PROBE, Signer
 from worker_sync.ledger.prepared import prepared
 
 KEY_KIND: Final = "key"
@@ -49,9 +49,13 @@ def registered(reader: LedgerReader) -> list[Registered]:
 
 
 def add_new(connection: Any, reader: LedgerReader, signers: Sequence[Signer]) -> tuple[str, ...]:
-    """Enter keys that are not there, or were retired. Raises psycopg.Error, and what LedgerReader raises."""
+    """Enter keys that are not there, or were retired, and that can sign. Raises psycopg.Error, and what LedgerReader
+    and signers raise."""
     active = {key.verifier_key for key in registered(reader) if key.retired is None}
-    new = tuple(signer.verifier_key for signer in signers if signer.verifier_key not in active)
+    adding = [signer for signer in signers if signer.verifier_key not in active]
+    for signer in adding:
+        signer.sign(PROBE)
+    new = tuple(signer.verifier_key for signer in adding)
     if new:
         _append(connection, ADDED, new)
     return new

@@ -30,7 +30,8 @@ DRIVERS = {
     "pymongo": ("connectors/mongodb/",),
     "bson": ("connectors/mongodb/",),
     "confluent_kafka": ("connectors/kafka/",),
-    "boto3": ("connectors/s3/",),
+    "boto3": ("connectors/aws/",),
+    "botocore": ("connectors/aws/",),
 }
 """Where each driver may be imported; the layers in pyproject.toml say the rest."""
 
@@ -93,7 +94,7 @@ def test_the_repository_does_not_name(what: str) -> None:
 def test_every_direct_dependency_is_locked_with_hashes() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [*project["dependencies"], *project["optional-dependencies"]["embedded"]]
-    wanted += project["optional-dependencies"]["dev"]
+    wanted += [*project["optional-dependencies"]["aws"], *project["optional-dependencies"]["dev"]]
     blocks = re.findall(
         r"^([a-z0-9][a-z0-9.-]*)==\S+.*?((?:\n    --hash=sha256:[0-9a-f]{64}(?: \\)?)+)", locked(), re.M
     )

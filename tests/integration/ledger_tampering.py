@@ -13,7 +13,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from connectors.ledger.anchors import Anchor
 from connectors.ledger.checkpoints import Made, make_checkpoint
+from connectors.ledger.directories import DirectoryAnchor
 from connectors.ledger.exporting import export_ledger
 from connectors.ledger.reader import LedgerReader
 from connectors.ledger.verification import verify_tables
@@ -23,7 +25,6 @@ from tests.unit.ledger.ledgers import OLD, ORIGIN, verifier
 from worker_sync.core.change import Change
 from worker_sync.ledger.canonical import canonical
 from worker_sync.ledger.findings import Report
-from worker_sync.ledger.keys import Ed25519Signer
 from worker_sync.ledger.merkle import Frontier, leaf_hash
 from worker_sync.ledger.note import Signer
 from worker_sync.ledger.verify import Trust
@@ -40,8 +41,10 @@ class Trail:
 
     url: str
     anchor: Path
-    signers: list[Ed25519Signer] = field(default_factory=lambda: [OLD])
+    signers: list[Signer] = field(default_factory=lambda: [OLD])
     transactions: int = 0
+    #: The anchor, where it is no directory.
+    second_place: Anchor | None = None
 
     def record(self, entries: int, size: int = 50) -> None:
         """Record `entries` more changes in transactions of `size`."""
@@ -59,10 +62,14 @@ class Trail:
         finally:
             sink.close()
 
-    def sign(self, *signers: Ed25519Signer, force: bool = False, anchored: bool = True) -> Made:
+    def sign(self, *signers: Signer, force: bool = False, anchored: bool = True) -> Made:
         at = AT + timedelta(minutes=self.transactions)
-        anchors = [self.anchor] if anchored else []
+        anchors = [self.place] if anchored else []
         return make_checkpoint(self.url, ORIGIN, signers or self.signers, anchors, force=force, at=at)
+
+    @property
+    def place(self) -> Anchor:
+        return self.second_place or DirectoryAnchor(self.anchor)
 
     @property
     def size(self) -> int:

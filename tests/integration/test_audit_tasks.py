@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from connectors.ledger import anchors
 from connectors.ledger.reader import LedgerReader
 from tasks import audit
 from tasks.configuration import configure, forget
@@ -70,7 +69,7 @@ def test_what_is_scheduled_signs_anchors_and_verifies(trail: Trail) -> None:
     run(audit.checkpoint)
     with LedgerReader(trail.url) as reader:
         (note,) = reader.notes()
-    assert anchors.names(trail.anchor, ORIGIN) != []
+    assert trail.place.names(ORIGIN) != []
     assert note.size == 302, "the entries, the trail's beginning, and the key that signs for the first time"
     run(audit.verify)
     assert (health(trail).ok, health(trail).detail) == (True, "")

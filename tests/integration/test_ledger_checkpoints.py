@@ -41,7 +41,7 @@ def test_a_tree_that_did_not_grow_is_not_signed_again(trail: Trail) -> None:
     assert trail.sign(force=True).is_new is True
     assert len(notes(trail)) == 2
     # An anchor keeps the first note of a tree.
-    assert len(anchors.names(trail.anchor, ORIGIN)) == 1
+    assert len(trail.place.names(ORIGIN)) == 1
 
 
 def test_a_rewritten_ledger_is_not_signed(trail: Trail) -> None:
@@ -96,14 +96,14 @@ def test_an_anchor_that_is_away_gets_what_it_lacks_later(trail: Trail) -> None:
         assert isinstance(failed.value, Transient)
     away.rename(trail.anchor)
     assert trail.sign().anchored == 3
-    assert sorted(notes(trail)) == sorted(anchors.notes(trail.anchor, ORIGIN))
+    assert sorted(notes(trail)) == sorted(trail.place.notes(ORIGIN))
     assert [path for path in trail.anchor.rglob("*") if path.suffix != ".note" and path.is_file()] == []
 
 
 def test_a_file_in_an_anchor_that_signs_another_tree_is_an_error_and_stays(trail: Trail) -> None:
     trail.record(10)
     name = f"{trail.size:020}-{OLD.key_id.hex()}.note"
-    path = anchors.folder_of(trail.anchor, ORIGIN) / name
+    path = trail.anchor / anchors.folder_of(ORIGIN) / name
     path.write_text("something else")
     with pytest.raises(LedgerForked, match="is no checkpoint"):
         trail.sign()

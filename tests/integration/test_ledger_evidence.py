@@ -26,7 +26,7 @@ from worker_sync.ledger.checkpoint import checkpoint, sign_checkpoint
 from worker_sync.ledger.evidence import MANIFEST, NOTE, Manifest, Period, files_in, seal
 from worker_sync.ledger.evidence_check import Checked, check_pack
 from worker_sync.ledger.evidence_readme import PROGRAM
-from worker_sync.ledger.keys import Ed25519Signer
+from worker_sync.ledger.note import Signer
 from worker_sync.ledger.verify import Trust
 
 pytestmark = pytest.mark.slow
@@ -85,14 +85,14 @@ def pack(untouched: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(untouched, tmp_path / "pack"))
 
 
-def made(trail: Trail, directory: Path, period: Period = EVER, *, signer: Ed25519Signer = OLD) -> Made:
+def made(trail: Trail, directory: Path, period: Period = EVER, *, signer: Signer = OLD) -> Made:
     anchors = [path.read_text(encoding="utf-8") for path in sorted(trail.anchor.rglob("*.note"))]
     wanted = Wanted(ORIGIN, period, Trust([verifier(OLD)], anchors, ORIGIN), [signer])
     with LedgerReader(trail.url) as reader:
         return make_pack(reader, directory, wanted, lambda: TOLD)
 
 
-def checked(pack: Path, signer: Ed25519Signer = OLD) -> Checked:
+def checked(pack: Path, signer: Signer = OLD) -> Checked:
     return check_pack(pack, [verifier(signer)])
 
 

@@ -10,6 +10,7 @@ import click
 from connectors.ledger import registry
 from connectors.ledger.checkpoints import make_checkpoint
 from connectors.ledger.exporting import export_ledger
+from connectors.ledger.places import opened_anchors
 from tasks.ledger import ledger_url, signing_key
 from worker_sync.cli.audit_options import keys_option, opened, progress_bar, trusted_by
 from worker_sync.cli.options import as_json_option, configured, state
@@ -42,7 +43,8 @@ def checkpoint(ctx: click.Context, more_keys: Sequence[Path], force: bool, as_js
         settings = space.settings
         signers = [signing_key(settings), *(signer_from_file(path) for path in more_keys)]
         ledger = settings.ledger
-        made = make_checkpoint(ledger_url(space.settings), ledger.origin, signers, ledger.anchors, force=force)
+        with opened_anchors(ledger) as places:
+            made = make_checkpoint(ledger_url(settings), ledger.origin, signers, places, force=force)
     tree = made.checkpoint
     if as_json:
         shown = {"origin": tree.origin, "size": tree.size, "time": tree.time, "new": made.is_new}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Final
 
 from connectors.base import Finding
+from connectors.ledger.places import opened_anchors
+from tasks.ledger import signs
 from worker_sync.composition.broker import broker_findings
 from worker_sync.composition.workspace import Workspace
 from worker_sync.core.clock import skew
@@ -20,6 +22,9 @@ FAILED: Final = 1
 COULD_NOT_RUN: Final = 3
 #: The finding about a system that does not answer.
 UNREACHABLE: Final = "reachable"
+
+_MEND_URL: Final = "start the server, or correct the URL"
+_MEND_LEDGER: Final = "mend what it says, or correct the ledger section"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class Checked:
 def preflight(space: Workspace, pipelines: Sequence[Pipeline]) -> list[Checked]:
     """All findings about the sources and targets of these pipelines and about the clocks of all, the control store's
     too, and about the broker; a server that can't be reached is a finding. An embedded broker is none of the user's
-    concern."""
+    concern. Also about what the ledger is signed with and anchored in."""
     limit = space.settings.clock_skew_s
     broker = space.given_broker
     found = [] if broker is None else [Checked("broker", broker.scheme, _ask(partial(broker_findings, broker)))]
@@ -42,6 +47,7 @@ def preflight(space: Workspace, pipelines: Sequence[Pipeline]) -> list[Checked]:
     found.append(Checked("control", "control store", control))
     if any(finding.check == UNREACHABLE for finding in control):
         return found  # what is known of all the others is in there
+    found += _ledger(space)
     for name in dict.fromkeys(pipeline.source for pipeline in pipelines):
         found.append(Checked(name, "source", _ask(partial(_source_findings, space, name))))
     for pipeline in pipelines:
@@ -50,11 +56,21 @@ def preflight(space: Workspace, pipelines: Sequence[Pipeline]) -> list[Checked]:
     return found
 
 
-def _ask(findings: Callable[[], Sequence[Finding]]) -> Sequence[Finding]:
+def _ask(findings: Callable[[], Sequence[Finding]], mend: str = _MEND_URL) -> Sequence[Finding]:
     try:
         return findings()
     except Transient as error:
-        return [Finding(UNREACHABLE, None, redact(str(error)), "start the server, or correct the URL")]
+        return [Finding(UNREACHABLE, None, redact(str(error)), mend)]
+
+
+def _ledger(space: Workspace) -> Iterator[Checked]:
+    """About the anchors, and the signing key where it is elsewhere."""
+    ledger = space.settings.ledger
+    if not ledger.has_local_key:
+        yield Checked("ledger", "signing key", _ask(lambda: [signs(space.settings)], _MEND_LEDGER))
+    with opened_anchors(ledger) as places:
+        for place in places:
+            yield Checked("ledger", "anchor", _ask(partial(place.findings, ledger.origin), _MEND_LEDGER))
 
 
 def _source_findings(space: Workspace, name: str) -> Sequence[Finding]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from tasks.ledger import make_signing_key
 from worker_sync.composition.broker import create_queues
 from worker_sync.composition.workspace import Workspace
-from worker_sync.ledger.keys import KEY_FILE, ensure_key
+from worker_sync.ledger.keys import KEY_FILE
 
 
 def create_all(space: Workspace) -> list[str]:
@@ -15,7 +14,7 @@ def create_all(space: Workspace) -> list[str]:
     for pipeline in space.settings.flows.values():
         steps += [f"{pipeline.target}: table {table}" for table in space.create_target(pipeline)]
     steps += [f"{name}: stream" for name in space.settings.sources if space.create_stream(name)]
-    settings = space.settings
-    if settings.audit and settings.ledger.key is None and ensure_key(Path(settings.state_dir), settings.ledger.origin):
-        steps.append(f"ledger: signing key {KEY_FILE} in {settings.state_dir}; keep a copy in a safe place")
+    if make_signing_key(space.settings):
+        where = space.settings.state_dir
+        steps.append(f"ledger: signing key {KEY_FILE} in {where}; keep a copy in a safe place")
     return steps + [f"broker: queue {name}" for name in create_queues(space)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, SecretStr
 from pydantic_core import PydanticCustomError
 
 
@@ -22,3 +22,16 @@ def _no_bool(value: Any) -> Any:
 
 Int = Annotated[int, BeforeValidator(_no_bool)]
 Seconds = Annotated[float, BeforeValidator(_no_bool)]
+
+#: A shorter key could be guessed.
+_SHORTEST_KEY: Final = 32
+
+
+def _long_key(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < _SHORTEST_KEY:
+        message = f"must have at least {_SHORTEST_KEY} characters; openssl rand -base64 32 makes one"
+        raise PydanticCustomError("key", message)
+    return key
+
+
+LongKey = Annotated[SecretStr, AfterValidator(_long_key)]

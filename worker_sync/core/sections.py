@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from worker_sync.core.blocks import Block, Int, Seconds
+from worker_sync.core.blocks import Block, Int, LongKey, Seconds
 from worker_sync.core.crontab import BadCrontab, Crontab, UnknownTimeZone, time_zone, zone_names
 from worker_sync.core.personal import PersonalTable
 from worker_sync.core.secrets import Url
@@ -36,22 +36,13 @@ def _time_zone(name: str) -> str:
 
 
 TimeZone = Annotated[str, AfterValidator(_time_zone)]
-#: A shorter key could be guessed.
-_SHORTEST_KEY: Final = 32
-
-
-def _long_key(key: SecretStr) -> SecretStr:
-    if len(key.get_secret_value()) < _SHORTEST_KEY:
-        message = f"must have at least {_SHORTEST_KEY} characters; openssl rand -base64 32 makes one"
-        raise PydanticCustomError("key", message)
-    return key
 
 
 class Spill(Block):
     """Where captures keep batches while a target is away and `retained_log.policy` is `spill`: encrypted with `key`, up
     to `max_bytes` for each source, in `directory` (`spill` in `state_dir` unless it is given)."""
 
-    key: Annotated[SecretStr, AfterValidator(_long_key)]
+    key: LongKey
     directory: Path | None = None
     max_bytes: Annotated[Int, Field(ge=1)] = 10_737_418_240
 
@@ -189,20 +180,6 @@ class Worker(Block):
         if self.pool == "solo" and self.concurrency != 1:
             raise PydanticCustomError("pool", "the solo pool runs one task at a time; use pool: prefork or threads")
         return self
-
-
-class Ledger(Block):
-    """The audit ledger's name, `origin`, and how its checkpoints are signed: with `key`, a private key
-    (PRIVATE+KEY+..., or PEM with a `key_name`), by default that of the file `ledger.key` in `state_dir`. `trusted`
-    are the verifier keys that signed before it. Each checkpoint is written into every directory of `anchors`.
-    `personal_key` encrypts the keys with which `audit.SOURCE.personal_data` is encrypted; who loses it loses that."""
-
-    origin: Annotated[str, StringConstraints(pattern=r"^[^\s+]+$")] = "worker-sync/ledger"
-    key: SecretStr | None = None
-    key_name: str | None = None
-    trusted: tuple[str, ...] = ()
-    anchors: tuple[Path, ...] = ()
-    personal_key: Annotated[SecretStr, AfterValidator(_long_key)] | None = None
 
 
 class DeadLetters(Block):

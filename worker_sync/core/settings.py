@@ -21,6 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from worker_sync.core.blocks import Block, Int, Seconds
 from worker_sync.core.errors import ConfigError
+from worker_sync.core.ledger_section import S3_SCHEME, Ledger
 from worker_sync.core.personal import contradictions as personal_contradictions
 from worker_sync.core.personal import unknown_tables
 from worker_sync.core.schema import TableSchema
@@ -35,7 +36,6 @@ from worker_sync.core.sections import (
     Exporter,
     Flower,
     Heartbeat,
-    Ledger,
     Log,
     Name,
     Pipeline,
@@ -165,8 +165,8 @@ class Settings(Block):
         """Every password in the settings, for the log's redaction."""
         urls = [self.control, self.broker, *(database.url for database in self.databases.values())]
         found = {secret for url in urls if url for secret in url.secrets()}
-        keys = [self.spill.key if self.spill else None, self.ledger.key, self.ledger.personal_key, self.flower.password]
-        found |= {key.get_secret_value() for key in keys if key is not None}
+        keys = [self.spill.key if self.spill else None, self.flower.password]
+        found |= {key.get_secret_value() for key in keys if key is not None} | self.ledger.secrets()
         rules = [rule for pipeline in self.flows.values() for rule in pipeline.tables]
         masks = [mask for rule in rules if rule.columns for mask in rule.columns.mask.values()]
         return found | {mask.secret.get_secret_value() for mask in masks if mask.secret is not None}
@@ -193,7 +193,7 @@ def parse(data: Mapping[str, Any], *, where: str, folder: Path) -> Settings:
     spill = settings.spill and settings.spill.model_copy(
         update={"directory": folder / (settings.spill.directory or state_dir / "spill")}
     )
-    anchors = tuple(folder / anchor for anchor in settings.ledger.anchors)
+    anchors = tuple(place if place.startswith(S3_SCHEME) else str(folder / place) for place in settings.ledger.anchors)
     ledger = settings.ledger.model_copy(update={"anchors": anchors})
     return settings.model_copy(update={"state_dir": state_dir, "spill": spill, "ledger": ledger})
 

@@ -25,6 +25,8 @@ KEY_FILE: Final = "ledger.key"
 _PREFIX: Final = "PRIVATE+KEY+"
 _SEED_BYTES: Final = 32
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+#: What a group may not do with a key of root's that is handed to it.
+_MORE_THAN_READ: Final = stat.S_IWGRP | stat.S_IXGRP | stat.S_IRWXO
 
 
 class Ed25519Signer:
@@ -89,11 +91,12 @@ def signer_from_environment(variable: str, name: str | None = None) -> Ed25519Si
 
 
 def signer_from_file(path: Path, name: str | None = None) -> Ed25519Signer:
-    """Reads a private key from a file that its owner alone can read. Raises ConfigError."""
+    """Reads a private key from a file that its owner alone can read, or which root hands to a group of ours. Raises
+    ConfigError."""
     try:
         with path.open(encoding="utf-8") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if mode & _OTHERS:
+            found = os.fstat(file.fileno())
+            if is_open(found.st_mode, found.st_uid, os.geteuid()):
                 raise ConfigError(f"the signing key {path} is open to others than its owner; run: chmod 600 {path}")
             text = file.read()
     except OSError as error:
@@ -101,6 +104,12 @@ def signer_from_file(path: Path, name: str | None = None) -> Ed25519Signer:
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is no signing key: it is PEM or PRIVATE+KEY+...") from None
     return signer_from_text(text, name)
+
+
+def is_open(mode: int, owner: int, user: int) -> bool:
+    """Whether a key's file is open to more than it may be to `user`. As for PostgreSQL's keys: what is root's may be
+    read by a group, so that secrets can be mounted for who is not root; what is one's own by nobody else."""
+    return bool(mode & (_MORE_THAN_READ if owner == 0 != user else _OTHERS))
 
 
 def signer_of(text: str | None, name: str | None, state_dir: Path) -> Ed25519Signer:

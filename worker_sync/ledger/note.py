@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 #: A note with more signatures is refused; the format asks for at least 16.
 MAX_SIGNATURES: Final = 100
 ED25519: Final = b"\1"
+#: What a key is asked to sign to see that it can. It is no note's text, which ends with a newline.
+PROBE: Final = b"worker-sync: this is no checkpoint"
 
 _KEY_ID_BYTES: Final = 4
 _PUBLIC_KEY_BYTES: Final = 32
@@ -47,6 +49,10 @@ class Signer(Protocol):
     def name(self) -> str: ...
 
     @property
+    def public_key(self) -> bytes:
+        """The public Ed25519 key, 32 bytes."""
+
+    @property
     def key_id(self) -> bytes:
         """Four bytes; see `key_id`."""
 
@@ -55,7 +61,7 @@ class Signer(Protocol):
         """The public key as others are given it; see `Verifier`."""
 
     def sign(self, message: bytes) -> bytes:
-        """The signature over `message`: for Ed25519, 64 bytes."""
+        """The Ed25519 signature over `message`, 64 bytes. Raises Transient where the key is elsewhere and away."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +28,7 @@ from worker_sync.core.errors import ConfigError
 from worker_sync.ledger.keys import (
     Ed25519Signer,
     generate,
+    is_open,
     signer_from_environment,
     signer_from_file,
     signer_from_text,
@@ -112,6 +118,57 @@ def test_a_file_that_others_can_open_is_refused(tmp_path: Path, mode: int) -> No
     with pytest.raises(ConfigError, match="open to others") as raised:
         signer_from_file(path)
     assert f"chmod 600 {path}" in str(raised.value)
+
+
+ROOT, SELF, OTHER = 0, 1000, 1001
+
+
+@pytest.mark.parametrize(
+    ("owner", "user", "accepted"),
+    [
+        (SELF, SELF, {0o400, 0o600, 0o700}),
+        (ROOT, ROOT, {0o400, 0o600, 0o700}),
+        (OTHER, SELF, {0o400, 0o600, 0o700}),
+        # As a secret that is mounted for a group is.
+        (ROOT, SELF, {0o400, 0o600, 0o700, 0o440, 0o640}),
+    ],
+)
+def test_a_group_may_read_what_root_hands_to_it_and_nothing_else(owner: int, user: int, accepted: set[int]) -> None:
+    modes = (0o400, 0o600, 0o700, 0o440, 0o640, 0o660, 0o650, 0o460, 0o644, 0o604, 0o641, 0o444)
+    assert {mode for mode in modes if not is_open(mode, owner, user)} == accepted
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can hand a file to others")
+def test_a_secret_mounted_for_a_group_is_read_by_who_is_not_root(tmp_path: Path) -> None:
+    directory = Path(tempfile.mkdtemp())
+    try:
+        directory.chmod(0o755)
+        path = directory / "key"
+        path.write_text(PETERS_KEY)
+        os.chown(path, 0, SELF)
+        path.chmod(0o440)
+        with as_user(OTHER, SELF):
+            assert signer_from_file(path).verifier_key == PETER
+        path.chmod(0o460)
+        with as_user(OTHER, SELF), pytest.raises(ConfigError, match="open to others"):
+            signer_from_file(path)
+    finally:
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def as_user(user: int, group: int) -> Iterator[None]:
+    """Be somebody else, for the files."""
+    groups, own = os.getgroups(), os.getegid()
+    os.setgroups([])
+    os.setegid(group)
+    os.seteuid(user)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(own)
+        os.setgroups(groups)
 
 
 def test_a_file_that_is_not_there_or_no_text_is_named(tmp_path: Path) -> None:
