@@ -137,7 +137,7 @@ class Capture:
             raise
 
     def _open_source(self) -> Source:
-        database = self._settings.database(self._name)
+        database = self._settings.source(self._name)
         return open_source(database.name, database.url.reveal())
 
     def _wait_for_work(self, assembler: Assembler, lease: HeldLease, built_for: object) -> bool:
