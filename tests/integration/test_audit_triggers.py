@@ -160,7 +160,7 @@ def test_a_trail_by_triggers_says_what_the_trail_by_the_log_says(
             by_triggers, by_log = changes(control_db, count), changes(other_control_db, count)
     assert [said(entry) for entry in by_triggers] == [said(entry) for entry in by_log]
     assert len(by_log) == count
-    groups = [[entry["transaction"]["xid"] for entry in found] for found in (by_triggers, by_log)]
+    groups = [[entry["transaction"]["id"] for entry in found] for found in (by_triggers, by_log)]
     assert groups[0] == groups[1]
 
 

@@ -131,22 +131,22 @@ class TriggerStream(Stream):
         group: list[Transaction] = []
         count = size = 0
         for transaction in transactions:
-            if group and (count + transaction.count > self._limit or size + transaction.size > PIECE_BYTES):
+            if group and (count + transaction.changes > self._limit or size + transaction.size > PIECE_BYTES):
                 yield from self._group(group)
                 group, count, size = [], 0, 0
             group.append(transaction)
-            count, size = count + transaction.count, size + transaction.size
+            count, size = count + transaction.changes, size + transaction.size
         yield from self._group(group)
 
     def _group(self, group: list[Transaction]) -> Iterator[Event]:
         """Transactions that are read at once, or a single one page by page."""
         if len(group) == 1:
             (one,) = group
-            page = max(1, min(self._limit, PIECE_BYTES * one.count // max(1, one.size)))
+            page = max(1, min(self._limit, PIECE_BYTES * one.changes // max(1, one.size)))
             yield from self._transaction(one, windows.rows(self._conn, [one.xid], page))
             return
         found: dict[str, list[tuple[Any, ...]]] = {one.xid: [] for one in group}
-        for page_of_all in windows.rows(self._conn, list(found), sum(one.count for one in group) + 1):
+        for page_of_all in windows.rows(self._conn, list(found), sum(one.changes for one in group) + 1):
             for row in page_of_all:
                 found[row[0]].append(row)
         for one in group:
@@ -170,8 +170,8 @@ class TriggerStream(Stream):
                 building.add(change, len(old or "") + len(new or ""))
                 if len(building.changes) > self._limit or (building.size > PIECE_BYTES and len(building.changes) > 1):
                     yield building.cut(transaction)
-        if seen != transaction.count:
-            detail = f"{transaction.count - seen} changes of transaction {transaction.xid} were deleted unread"
+        if seen != transaction.changes:
+            detail = f"{transaction.changes - seen} changes of transaction {transaction.xid} were deleted unread"
             raise Halt(State.POSITION_LOST, f"{self._where}: {detail}", "worker-sync resync PIPELINE")
         yield building.end(transaction)
 

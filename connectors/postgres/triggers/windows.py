@@ -34,11 +34,11 @@ DELETE FROM worker_sync_audit.changes WHERE (xid, id) IN (
 
 
 class Transaction(NamedTuple):
-    """A transaction of a window: how many changes it recorded, and about how many bytes they have."""
+    """A transaction of a window: how many `changes` it recorded, and about how many bytes they have."""
 
     info: TransactionInfo
     xid: str
-    count: int
+    changes: int
     size: int
 
 
