@@ -86,6 +86,7 @@ def writing(url: str) -> Iterator[list[int]]:
         thread.join()
 
 
+@pytest.mark.long
 def test_a_dba_installs_and_a_capture_without_rights_that_is_killed_records_all_once(
     shop: str, control: str, config: Path
 ) -> None:

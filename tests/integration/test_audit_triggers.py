@@ -191,20 +191,23 @@ def test_altered_tables_are_entries_between_rows_as_they_were(source_db: str, co
             running.stop()
             with connection.transaction():
                 connection.execute("INSERT INTO orders VALUES (1, 'a', 'b')")
+                connection.execute("UPDATE orders SET b = 'b'")
                 connection.execute("ALTER TABLE orders RENAME a TO c")
                 connection.execute("ALTER TABLE orders RENAME b TO a")
                 connection.execute("INSERT INTO orders VALUES (2, 'c', 'a')")
                 connection.execute("ALTER TABLE orders DROP c, ADD d int DEFAULT 4")
                 connection.execute("UPDATE orders SET d = 5 WHERE id = 2")
             running.start()
-            found = changes(control_db, 3)
+            found = changes(control_db, 4)
             kinds = [entry["kind"] for entry in entries(control_db)]
+            assert connection.execute("SELECT count(*) FROM worker_sync_audit.layouts").fetchone() == (3,)
     assert [entry["after"] for entry in found] == [
+        {"id": "1", "a": "a", "b": "b"},
         {"id": "1", "a": "a", "b": "b"},
         {"id": "2", "c": "c", "a": "a"},
         {"id": "2", "a": "a", "d": "5"},
     ]
-    assert kinds == ["begin", "change", "schema", "change", "schema", "change"]
+    assert kinds == ["begin", "change", "change", "schema", "change", "schema", "change"]
 
 
 def test_personal_data_is_sealed(source_db: str, control_db: str) -> None:
@@ -249,7 +252,7 @@ def test_a_trail_stops_when_a_trigger_is_not_always_enabled(source_db: str, cont
     with psycopg.connect(source_db, autocommit=True) as connection:
         connection.execute("CREATE TABLE orders (id int PRIMARY KEY)")
         with recording(source_db, control_db) as running:
-            connection.execute(sql.SQL("ALTER TABLE orders {}").format(sql.SQL(statement)))  # type: ignore[arg-type]
+            connection.execute(sql.SQL("ALTER TABLE orders {}").format(sql.SQL(statement)))
             pipelines = running.store.pipelines
             eventually(lambda: pipelines.get(TRAIL).status is Status.HALTED, 60, "the trail halts")
             assert "public.orders" in pipelines.get(TRAIL).detail

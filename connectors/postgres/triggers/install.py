@@ -39,6 +39,11 @@ WHERE c.op <> 'm' AND c.xid NOT IN (
     SELECT u.xid FROM worker_sync_audit.windows w, unnest(w.xids) WITH ORDINALITY AS u(xid, place)
     WHERE lpad(to_hex(w.number), 16, '0') || lpad(to_hex(u.place), 8, '0') <= s.confirmed)
 """
+# Names have their lengths before them, so that no name can make one list of columns look like another.
+_COLUMNS: Final = """(
+    SELECT string_agg(atttypid::text || ',' || atttypmod::text || ',' || attgenerated::text || ','
+                      || length(attname::text)::text || ',' || attname::text, ';' ORDER BY attnum)
+    FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped)"""
 _GRANTS: Final = """
 GRANT USAGE ON SCHEMA worker_sync_audit TO {role};
 GRANT SELECT ON worker_sync_audit.installation, worker_sync_audit.layouts TO {role};
@@ -71,7 +76,7 @@ def schema_sql() -> str:
     """What the triggers need, but for grants."""
     settings = "\n".join(f"SET {quote(name)} = '{value}'" for name, value in SETTINGS.items())
     text = files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
-    return text.format(settings=settings, version=VERSION, lock=LOCK)
+    return text.format(settings=settings, version=VERSION, lock=LOCK, columns=_COLUMNS)
 
 
 class Installer:
