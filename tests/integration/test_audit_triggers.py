@@ -284,6 +284,24 @@ def test_a_table_that_is_new_stops_the_trail_until_it_has_triggers(source_db: st
     assert [entry["table"] for entry in found] == ["public.orders", "public.news"]
 
 
+def test_what_was_recorded_is_read_to_its_end_while_triggers_are_removed(source_db: str, control_db: str) -> None:
+    with psycopg.connect(source_db, autocommit=True) as connection, Installer(source_db) as installer:
+        connection.execute("CREATE TABLE orders (id int PRIMARY KEY)")
+        with recording(source_db, control_db) as running:
+            running.stop()
+            connection.execute("INSERT INTO orders SELECT generate_series(1, 3)")
+            for step in installer.remove_steps():
+                installer.run(step)
+            assert installer.unread() == 3
+            running.start()
+            eventually(lambda: installer.unread() == 0, 60, "all is recorded and confirmed")
+            assert len(changes(control_db, 3)) == 3
+            assert running.store.pipelines.get(TRAIL).status is Status.RUNNING
+            install(running.settings)
+            connection.execute("INSERT INTO orders VALUES (4)")
+            assert len(changes(control_db, 4)) == 4
+
+
 def test_settings_refuse_what_a_trail_by_triggers_excludes() -> None:
     def problems(**more: Any) -> str:
         data: dict[str, Any] = {

@@ -158,6 +158,15 @@ def test_a_recorded_change_that_was_deleted_unread_stops_the_stream(
     assert halt.value.state is State.POSITION_LOST
 
 
+def test_a_stream_that_is_dropped_while_it_is_read_says_so(source: TriggerSource, start: str) -> None:
+    with following(source, start) as follower:
+        follower.read_to(start)
+        source.drop_stream()
+        with pytest.raises(Halt) as halt:
+            follower.read_changes(1)
+    assert halt.value.state is State.SLOT_MISSING
+
+
 def test_what_is_confirmed_is_deleted(url: str, source: TriggerSource, start: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for _ in range(20):

@@ -118,15 +118,20 @@ class Installer:
         with translated(self._where):
             found = catalog.named_relations(self._conn, tables)
             wanted = {relation.oid: relation.schema.table for relation in found.values()}
-            steps = [] if installed.version(self._conn) == VERSION else [self._schema_step()]
+            ready = installed.version(self._conn) == VERSION and not installed.removing(self._conn)
+            steps = [] if ready else [self._schema_step()]
             broken = installed.broken(self._conn, wanted)
             steps += [self._table_step(oid, wanted[oid], broken[oid]) for oid in sorted(broken, key=wanted.__getitem__)]
             return steps + [self._drop_step(oid) for oid in installed.triggered(self._conn) if oid not in wanted]
 
     def remove_steps(self) -> list[Step]:
-        """What takes the triggers away."""
+        """What takes the triggers away. The trail goes on to the end of what was recorded, and does not miss them."""
         with translated(self._where):
-            return [self._drop_step(oid) for oid in installed.triggered(self._conn)]
+            told = Step(
+                "read what was recorded to its end", "UPDATE worker_sync_audit.installation SET removing = true;"
+            )
+            steps = [] if installed.version(self._conn) is None or installed.removing(self._conn) else [told]
+            return steps + [self._drop_step(oid) for oid in installed.triggered(self._conn)]
 
     def drop_schema_steps(self) -> list[Step]:
         """What removes everything else, and with it all changes that were recorded."""

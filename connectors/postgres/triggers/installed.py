@@ -72,6 +72,11 @@ def version(conn: Connection[TupleRow]) -> int | None:
     return row[0] if row else None
 
 
+def removing(conn: Connection[TupleRow]) -> bool:
+    """The triggers of what is installed are being removed. Raises psycopg.Error."""
+    return conn.execute("SELECT removing FROM worker_sync_audit.installation").fetchone() == (True,)
+
+
 def require(conn: Connection[TupleRow], source: str) -> None:
     """Raises Halt unless this version is installed."""
     found = version(conn)
@@ -92,9 +97,9 @@ def broken(conn: Connection[TupleRow], relations: Iterable[int]) -> dict[int, li
 
 
 def require_triggers(conn: Connection[TupleRow], source: str, tables: Mapping[int, TableName]) -> None:
-    """Raises Halt when changes of one of the tables (by OID) are not recorded."""
+    """Raises Halt when changes of one of the tables (by OID) are not recorded, unless that is what was asked for."""
     found = broken(conn, tables)
-    if found:
+    if found and not removing(conn):
         named = ", ".join(f"{one.relation} ({one.state})" for some in found.values() for one in dict.fromkeys(some))
         detail = f"{source}: changes are not recorded, because of audit triggers of {named}"
         raise Halt(State.PREFLIGHT_FAILED, detail, f"{install_command(source)}; then worker-sync resume PIPELINE")

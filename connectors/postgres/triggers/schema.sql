@@ -4,11 +4,13 @@
 CREATE SCHEMA IF NOT EXISTS worker_sync_audit;
 REVOKE ALL ON SCHEMA worker_sync_audit FROM PUBLIC;
 
--- `id` tells this installation from any other, so that positions are never compared with those of another one.
+-- `id` tells this installation from any other, so that positions are never compared with those of another one. While it is
+-- `removing`, tables are without triggers on purpose, and what was recorded is still read.
 CREATE TABLE IF NOT EXISTS worker_sync_audit.installation (
     one boolean PRIMARY KEY DEFAULT true CHECK (one),
     id uuid NOT NULL DEFAULT gen_random_uuid(),
-    version int NOT NULL
+    version int NOT NULL,
+    removing boolean NOT NULL DEFAULT false
 );
 
 -- The columns that a table had when changes of it were recorded, in the order of its rows. `root` is the partitioned
@@ -167,4 +169,4 @@ $function$;
 REVOKE ALL ON FUNCTION worker_sync_audit.cut() FROM PUBLIC;
 
 INSERT INTO worker_sync_audit.installation (version) VALUES ({version})
-ON CONFLICT (one) DO UPDATE SET version = excluded.version;
+ON CONFLICT (one) DO UPDATE SET version = excluded.version, removing = false;

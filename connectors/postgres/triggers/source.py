@@ -131,7 +131,8 @@ class TriggerSource(Source):
             conn.execute(_CUT_OFF_SQL, (CUT_OFF_MS, LOCK))
 
     def open_stream(self, start: str) -> Stream:
-        stream = TriggerStream(self._url, self.name, start)
+        with translated(self._where):
+            stream = TriggerStream(self._url, self.name, start)
         try:
             # Only now that it is ours can nobody else move it.
             self._require_position(start)

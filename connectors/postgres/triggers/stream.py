@@ -120,7 +120,10 @@ class TriggerStream(Stream):
         reached = start
         yield Progress(start)
         while True:
-            if (windows.cut(self._conn) or "") <= reached:
+            head = windows.cut(self._conn)
+            if head is None:
+                raise installed.no_stream()
+            if head <= reached:
                 yield None
                 continue
             while transactions := windows.following(self._conn, reached):
