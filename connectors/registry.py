@@ -28,6 +28,8 @@ ENGINES: Final = {
     "postgres": Engine(
         "postgresql", "connectors.postgres.source:PostgresSource", "connectors.postgres.sink:PostgresSink"
     ),
+    "triggers+postgresql": Engine("postgresql", "connectors.postgres.triggers.source:TriggerSource", None),
+    "triggers+postgres": Engine("postgresql", "connectors.postgres.triggers.source:TriggerSource", None),
     "ledger+postgresql": Engine("ledger", None, "connectors.ledger.sink:LedgerSink"),
     "ledger+postgres": Engine("ledger", None, "connectors.ledger.sink:LedgerSink"),
     "mongodb": Engine("mongodb", "connectors.mongodb.source:MongoSource", "connectors.mongodb.sink:MongoSink"),

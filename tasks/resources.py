@@ -87,7 +87,7 @@ class Resources:
         """The source of the configured database."""
         with self._lock:
             if database not in self._sources:
-                url = self.settings.database(database).url.reveal()
+                url = self.settings.source(database).url.reveal()
                 self._sources[database] = open_source(database, url)
             return self._sources[database]
 

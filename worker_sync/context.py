@@ -13,6 +13,9 @@ from typing import Any, Final, Protocol
 
 PREFIX: Final = "worker_sync.context"
 
+#: In the log, and for triggers.
+_SAY: Final = "SELECT pg_logical_emit_message(true, %s, %s), set_config(%s, %s, true)"
+
 
 class _Connection(Protocol):
     """What is needed of a psycopg connection."""
@@ -30,10 +33,12 @@ def audited(connection: _Connection, actor: str, **details: str) -> Iterator[Non
             connection.execute("UPDATE orders SET ...")
 
     The same in SQL, in the transaction and before its changes:
-    ``SELECT pg_logical_emit_message(true, 'worker_sync.context', '{"actor": "ann@example.com"}')``.
+    ``SELECT pg_logical_emit_message(true, 'worker_sync.context', '{"actor": "ann@example.com"}')``, and where audit
+    triggers record the changes ``SET LOCAL worker_sync.context = '{"actor": "ann@example.com"}'``. This does both.
     """
+    text = _text(actor, details)
     with connection.transaction():
-        connection.execute("SELECT pg_logical_emit_message(true, %s, %s)", [PREFIX, _text(actor, details)])
+        connection.execute(_SAY, [PREFIX, text, PREFIX, text])
         yield
 
 

@@ -16,6 +16,10 @@ from worker_sync.core.schema import Column, TableName, TableSchema, Type
 ENGINE: Final = "postgresql"
 #: Where Worker-Sync keeps what is its own in a database.
 OWN_SCHEMA: Final = "worker_sync"
+#: And what audit triggers write there.
+AUDIT_SCHEMA: Final = "worker_sync_audit"
+
+_OWN: Final = ([OWN_SCHEMA, AUDIT_SCHEMA],)
 
 _RELATIONS_SQL: Final = """
 SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relreplident::text, c.relpersistence::text, c.relhassubclass
@@ -24,7 +28,7 @@ WHERE c.relkind IN ('r', 'p') AND {where}
 ORDER BY n.nspname, c.relname
 """
 _ALL: Final = """NOT c.relispartition AND c.relpersistence = 'p' AND n.nspname <> 'information_schema'
-  AND n.nspname !~ '^pg_' AND n.nspname <> %s"""
+  AND n.nspname !~ '^pg_' AND n.nspname <> ALL (%s)"""
 _NAMED: Final = "(n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
 
 _COLUMNS_SQL: Final = """
@@ -137,12 +141,12 @@ def quoted(table: TableName) -> str:
 
 def all_relations(conn: Connection[TupleRow]) -> list[Relation]:
     """All user tables, in name order, partitioned ones as one. Raises psycopg.Error."""
-    return _load(conn, _ALL, (OWN_SCHEMA,))
+    return _load(conn, _ALL, _OWN)
 
 
 def fingerprint(conn: Connection[TupleRow]) -> str:
     """Another text whenever a user table may look different: one query, whose answer is short. Raises psycopg.Error."""
-    row = conn.execute(_FINGERPRINT_SQL, (OWN_SCHEMA,)).fetchone()
+    row = conn.execute(_FINGERPRINT_SQL, _OWN).fetchone()
     assert row is not None
     return str(row[0])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,9 @@ MINIMUM_SENDER_TIMEOUT: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Server:
+class Server:
+    """What checks look at."""
+
     conn: Connection[TupleRow]
     stream: str
     tables: Sequence[TableName]
@@ -35,57 +37,62 @@ class _Server:
         return row[0] if row else None
 
 
-_Check = Callable[[_Server], Iterator[Finding]]
+Check = Callable[[Server], Iterator[Finding]]
 
 
 def check_source(url: str, stream: str, tables: Sequence[TableName]) -> list[Finding]:
     """All findings, the failed ones with their fix. A check that could not run says so with `ok` None."""
+    return run_checks(url, stream, tables, _CHECKS)
+
+
+def run_checks(url: str, stream: str, tables: Sequence[TableName], checks: Mapping[str, Check]) -> list[Finding]:
+    """The findings of these checks, each by its name; see `check_source`."""
     try:
         conn = connect(url, READ_SETTINGS)
     except Unreachable as error:
         return [Finding("reachable", False, error.detail, "correct the URL, or start the server")]
     with conn:
-        server = _Server(conn, stream, tables)
+        server = Server(conn, stream, tables)
         findings = [Finding("reachable", True, redact(url))]
-        for name, check in _CHECKS.items():
+        for name, check in checks.items():
             findings.extend(_run(name, check, server))
     return findings
 
 
-def _run(name: str, check: _Check, server: _Server) -> list[Finding]:
+def _run(name: str, check: Check, server: Server) -> list[Finding]:
     try:
         return list(check(server))
     except psycopg.Error as error:
         return [Finding(name, None, f"could not run: {one_line(error)}")]
 
 
-def _version(server: _Server) -> Iterator[Finding]:
+def _version(server: Server) -> Iterator[Finding]:
     version = server.conn.info.server_version
     ok = version >= MINIMUM_VERSION
     yield Finding("version", ok, f"PostgreSQL {version // 10000}", "" if ok else "upgrade to PostgreSQL 14 or later")
 
 
-def _primary(server: _Server) -> Iterator[Finding]:
+def _primary(server: Server) -> Iterator[Finding]:
     standby = server.value("SELECT pg_is_in_recovery()")
     detail = "a standby, which can't be set up for capture" if standby else "a primary"
     yield Finding("primary", not standby, detail, "use the URL of the primary" if standby else "")
 
 
-def _encoding(server: _Server) -> Iterator[Finding]:
+def _encoding(server: Server) -> Iterator[Finding]:
     encoding = server.value("SELECT current_setting('server_encoding')")
     ok = encoding != "SQL_ASCII"
     fix = "" if ok else "move the data to a database with ENCODING 'UTF8'"
     yield Finding("encoding", ok, f"server_encoding is {encoding}", fix)
 
 
-def _wal_level(server: _Server) -> Iterator[Finding]:
+def _wal_level(server: Server) -> Iterator[Finding]:
     level = server.value("SELECT current_setting('wal_level')")
     ok = level == "logical"
     fix = "" if ok else "ALTER SYSTEM SET wal_level = logical; then restart the server"
     yield Finding("wal_level", ok, f"wal_level is {level}", fix)
 
 
-def _slots(server: _Server) -> Iterator[Finding]:
+def _slots(server: Server) -> Iterator[Finding]:
     found = status(server.conn, server.stream)
     if found.exists:
         fix = "worker-sync resync PIPELINE" if found.lost else ""
@@ -95,19 +102,19 @@ def _slots(server: _Server) -> Iterator[Finding]:
     yield _capacity(server, "max_replication_slots", used)
 
 
-def _senders(server: _Server) -> Iterator[Finding]:
+def _senders(server: Server) -> Iterator[Finding]:
     used = server.value("SELECT count(*) FROM pg_stat_replication")
     yield _capacity(server, "max_wal_senders", used)
 
 
-def _capacity(server: _Server, setting: str, used: int) -> Finding:
+def _capacity(server: Server, setting: str, used: int) -> Finding:
     limit = server.value("SELECT current_setting(%s)::int", setting)
     ok = used < limit
     fix = "" if ok else f"ALTER SYSTEM SET {setting} = {limit + 5}; then restart the server"
     return Finding(setting, ok, f"{used} of {limit} in use", fix)
 
 
-def _sender_timeout(server: _Server) -> Iterator[Finding]:
+def _sender_timeout(server: Server) -> Iterator[Finding]:
     seconds = server.value(
         "SELECT setting::float8 / 1000 FROM pg_settings WHERE name = 'wal_sender_timeout'",
     )
@@ -116,7 +123,7 @@ def _sender_timeout(server: _Server) -> Iterator[Finding]:
     yield Finding("wal_sender_timeout", ok, f"{seconds:g} s" if seconds else "off", fix)
 
 
-def _replication(server: _Server) -> Iterator[Finding]:
+def _replication(server: Server) -> Iterator[Finding]:
     # Amazon RDS grants the right by membership of a role of its own.
     ok = server.value(
         "SELECT rolreplication OR rolsuper OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname = 'rds_replication' "
@@ -127,7 +134,7 @@ def _replication(server: _Server) -> Iterator[Finding]:
     yield Finding("replication", ok, detail, "" if ok else f"ALTER ROLE {user} REPLICATION")
 
 
-def _publication(server: _Server) -> Iterator[Finding]:
+def _publication(server: Server) -> Iterator[Finding]:
     owner = server.value(
         "SELECT pg_has_role(current_user, pubowner, 'USAGE') FROM pg_publication WHERE pubname = %s", server.stream
     )
@@ -142,7 +149,7 @@ def _publication(server: _Server) -> Iterator[Finding]:
     yield Finding("publication", ok, f"{user} {'may' if ok else 'may not'} create publications", fix)
 
 
-def _tables(server: _Server) -> Iterator[Finding]:
+def _tables(server: Server) -> Iterator[Finding]:
     relations = catalog.named_relations(server.conn, server.tables)
     user = server.value("SELECT quote_ident(current_user)")
     for table in server.tables:
@@ -157,7 +164,7 @@ def _absent(exists: bool) -> str:
     return "" if exists else "correct the tables in the config, or create it"
 
 
-def _table(server: _Server, relation: catalog.Relation, user: str) -> Iterator[Finding]:
+def _table(server: Server, relation: catalog.Relation, user: str) -> Iterator[Finding]:
     table, name = relation.schema.table, catalog.quoted(relation.schema.table)
     reads = server.value(
         "SELECT has_schema_privilege(relnamespace, 'USAGE') AND has_table_privilege(oid, 'SELECT') "
@@ -185,10 +192,11 @@ def _key(relation: catalog.Relation) -> str:
     return f"{detail}; init sets REPLICA IDENTITY FULL" if relation.needs_full else detail
 
 
-_CHECKS: Final[dict[str, _Check]] = {
-    "version": _version,
-    "primary": _primary,
-    "encoding": _encoding,
+#: What is asked of every source, however its changes are captured.
+SERVER_CHECKS: Final[Mapping[str, Check]] = {"version": _version, "primary": _primary, "encoding": _encoding}
+
+_CHECKS: Final[Mapping[str, Check]] = {
+    **SERVER_CHECKS,
     "wal_level": _wal_level,
     "slot": _slots,
     "max_wal_senders": _senders,

@@ -19,9 +19,9 @@ from worker_sync.core.schema import Kind, TableName
 _TYPES = {Kind.INT: "bigint", Kind.TEXT: "text", Kind.UUID: "uuid"}
 
 
-class _PostgresWriter(Writer):
+class PostgresWriter(Writer):
     def __init__(self, conn: psycopg.Connection) -> None:
-        self._conn = conn
+        self.conn = conn
 
     def insert(self, table: TableName, *rows: Values) -> None:
         columns = list(rows[0])
@@ -29,21 +29,21 @@ class _PostgresWriter(Writer):
         query = sql.SQL("INSERT INTO {} ({}) VALUES {}").format(
             _name(table), sql.SQL(", ").join(map(sql.Identifier, columns)), sql.SQL(", ").join([one] * len(rows))
         )
-        self._conn.execute(query, [row[column] for row in rows for column in columns])
+        self.conn.execute(query, [row[column] for row in rows for column in columns])
 
     def update(self, table: TableName, key: Values, values: Values) -> None:
         query = sql.SQL("UPDATE {} SET {} WHERE {}").format(_name(table), _pairs(values, ", "), _pairs(key, " AND "))
-        self._conn.execute(query, [*values.values(), *key.values()])
+        self.conn.execute(query, [*values.values(), *key.values()])
 
     def delete(self, table: TableName, key: Values) -> None:
         query = sql.SQL("DELETE FROM {} WHERE {}").format(_name(table), _pairs(key, " AND "))
-        self._conn.execute(query, list(key.values()))
+        self.conn.execute(query, list(key.values()))
 
     def truncate(self, table: TableName) -> None:
-        self._conn.execute(sql.SQL("TRUNCATE {}").format(_name(table)))
+        self.conn.execute(sql.SQL("TRUNCATE {}").format(_name(table)))
 
     def message(self, prefix: str, content: bytes) -> None:
-        self._conn.execute("SELECT pg_logical_emit_message(true, %s, %s::bytea)", (prefix, content))
+        self.conn.execute("SELECT pg_logical_emit_message(true, %s, %s::bytea)", (prefix, content))
 
 
 class _PostgresEngine(SourceEngine):
@@ -54,26 +54,30 @@ class _PostgresEngine(SourceEngine):
         return PostgresSource(self.name, self._url)
 
     def create_table(self, name: str, columns: Mapping[str, Kind], key: Sequence[str]) -> TableName:
-        table = TableName("public", name)
-        definitions = [
-            sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(_TYPES[kind])) for column, kind in columns.items()
-        ]
-        query = sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))").format(
-            _name(table), sql.SQL(", ").join(definitions), sql.SQL(", ").join(map(sql.Identifier, key))
-        )
-        with psycopg.connect(self._url) as conn:
-            conn.execute(query)
-        return table
+        return create_table(self._url, name, columns, key)
 
     @contextmanager
     def transaction(self) -> Iterator[Writer]:
         with psycopg.connect(self._url) as conn:
-            yield _PostgresWriter(conn)
+            yield PostgresWriter(conn)
 
     def stir(self) -> None:
         with psycopg.connect(self._url) as conn:
             conn.execute("CREATE TABLE IF NOT EXISTS unrelated (id int)")
             conn.execute("INSERT INTO unrelated SELECT generate_series(1, 100)")
+
+
+def create_table(url: str, name: str, columns: Mapping[str, Kind], key: Sequence[str]) -> TableName:
+    table = TableName("public", name)
+    definitions = [
+        sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(_TYPES[kind])) for column, kind in columns.items()
+    ]
+    query = sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))").format(
+        _name(table), sql.SQL(", ").join(definitions), sql.SQL(", ").join(map(sql.Identifier, key))
+    )
+    with psycopg.connect(url) as conn:
+        conn.execute(query)
+    return table
 
 
 def _name(table: TableName) -> sql.Identifier:

@@ -137,7 +137,7 @@ class Capture:
             raise
 
     def _open_source(self) -> Source:
-        database = self._settings.database(self._name)
+        database = self._settings.source(self._name)
         source = open_source(database.name, database.url.reveal())
         if audit := self._settings.audit.get(self._name):
             source.context_field = audit.context_field

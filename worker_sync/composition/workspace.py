@@ -101,7 +101,7 @@ class Workspace:
     def source(self, name: str) -> Source:
         """The source database called `name`."""
         if name not in self._sources:
-            url = self._given.database(name).url.reveal()
+            url = self._given.source(name).url.reveal()
             self._sources[name] = self._stack.enter_context(open_source(name, url))
         return self._sources[name]
 

@@ -103,9 +103,13 @@ class Pipeline(Block):
 class Audit(Block):
     """The tables of a source database whose changes are recorded in the ledger, and which of their columns.
     `personal_data` says by table (`namespace.name`, or `name` in any namespace) which columns are encrypted there.
-    `context_field` is the field in which documents of MongoDB say who wrote them."""
+    `capture` says what tells of the changes: the database's `log`, or `triggers` in a PostgreSQL whose log may not be
+    read, which `worker-sync audit triggers install` makes. `context_field` is the field in which documents of MongoDB
+    say
+    who wrote them."""
 
     tables: Annotated[tuple[TableRule, ...], Field(min_length=1)]
+    capture: Literal["log", "triggers"] = "log"
     context_field: Annotated[str, StringConstraints(pattern=r"^[^.$\x00][^.\x00]*$")] | None = None
     personal_data: dict[str, PersonalTable] = Field(default_factory=dict)
 
@@ -119,6 +123,9 @@ class Audit(Block):
                 raise PydanticCustomError("audit", "{message}", {"message": message})
         return self
 
+
+#: In front of the URL of a database whose changes triggers write down.
+TRIGGERS: Final = "triggers+"
 
 #: The target of trails. No database can be called that.
 LEDGER: Final = "the ledger"

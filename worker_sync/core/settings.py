@@ -28,6 +28,7 @@ from worker_sync.core.schema import TableSchema
 from worker_sync.core.secrets import Url
 from worker_sync.core.sections import (
     LEDGER,
+    TRIGGERS,
     Audit,
     Breaker,
     Capture,
@@ -122,6 +123,13 @@ class Settings(Block):
         if name not in self.databases:
             raise ConfigError(f"no database {name!r} (known: {', '.join(sorted(self.databases))})")
         return self.databases[name]
+
+    def source(self, name: str) -> Database:
+        """The database called `name` as its changes are captured: its URL says by what. Raises ConfigError."""
+        database = self.database(name)
+        if name not in self.audit or self.audit[name].capture == "log":
+            return database
+        return database.model_copy(update={"url": Url(f"{TRIGGERS}{database.url.reveal()}")})
 
     def pipeline(self, name: str) -> Pipeline:
         """The pipeline or trail called `name`. Raises ConfigError with the known names."""
@@ -232,12 +240,31 @@ def _contradictions(settings: Settings) -> list[Problem]:
         elif audit.context_field is not None and settings.databases[source].url.scheme not in _HAS_DOCUMENTS:
             message = "is for documents; elsewhere a transaction says who made it (worker_sync.context). Remove it"
             found.append(Problem(f"audit.{source}.context_field", message))
+        found += _triggers(settings, source)
     found += _personal(settings)
     for pipeline in settings.flows.values():
         found += _repeated_tables(pipeline)
         for index, rule in enumerate(pipeline.tables):
             found += contradictions(f"{pipeline.path}.tables[{index}]", rule)
     return found + _shared_targets(settings)
+
+
+def _triggers(settings: Settings, source: str) -> list[Problem]:
+    """What a trail by triggers excludes."""
+    database = settings.databases.get(source)
+    if settings.audit[source].capture == "log" or database is None:
+        return []
+    at, found = f"audit.{source}.capture", []
+    if database.url.scheme not in {"postgresql", "postgres"}:
+        found.append(Problem(at, "only PostgreSQL has audit triggers; write log"))
+    readers = [name for name, pipeline in settings.pipelines.items() if pipeline.source == source]
+    if readers:
+        message = f"pipelines.{readers[0]} reads the log of {source!r}, so the trail can, too; write log"
+        found.append(Problem(at, message))
+    if database.retained_log.policy == "detach":
+        message = "detach frees nothing here: triggers go on recording; write hold"
+        found.append(Problem(f"databases.{source}.retained_log.policy", message))
+    return found
 
 
 def _personal(settings: Settings) -> list[Problem]:
