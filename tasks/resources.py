@@ -15,6 +15,7 @@ from connectors.registry import open_sink, open_source
 from tasks.breakers import Breakers
 from tasks.configuration import control_url, settings, with_control
 from tasks.ledger import open_ledger
+from tasks.outcomes import Outcomes
 from tasks.reporter import Reporter
 from tasks.turns import Turns
 from worker_sync.core.sections import LEDGER
@@ -33,6 +34,7 @@ class Resources:
         self._control: ControlStore | None = None
         self._reporter: Reporter | None = None
         self.breakers = Breakers(settings.breaker)
+        self.outcomes = Outcomes()
         self.turns = Turns()
 
     def control(self) -> ControlStore:
@@ -57,11 +59,11 @@ class Resources:
         self.report()
 
     def report(self) -> None:
-        """Have the breakers of this process reported to the control store from now on, without waiting for it."""
+        """Have this process reported to the control store from now on, without waiting for it."""
         if self._reporter is None:
             with self._lock:
                 if self._reporter is None:
-                    self._reporter = Reporter(self.breakers, self.control)
+                    self._reporter = Reporter(self.breakers, self.outcomes, self.control)
                     self._reporter.start()
 
     def sink(self, database: str) -> Sink:
