@@ -1,6 +1,6 @@
-"""Write the pages of docs/, and the dashboards, that are made from the code: `python scripts/reference_pages.py [--check]`.
+"""Write the pages and dashboards that are made from the code: `python scripts/reference_pages.py [--check]`.
 
-With --check nothing is written; the exit code is 1 when a page is not what the code says.
+With --check nothing is written; the exit code is 1 when one is not what the code says.
 """
 
 from __future__ import annotations
