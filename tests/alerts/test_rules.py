@@ -95,7 +95,7 @@ def test_commands_of_a_runbook_exist(page: Path) -> None:
             inner = found.get_command(context, words.pop(0))
             assert inner is not None, command
             context, found = click.Context(inner, parent=context), inner  # type: ignore[assignment]
-        options = {name for parameter in found.params for name in parameter.opts}
+        options = {"--help", *(name for parameter in found.params for name in parameter.opts)}
         assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, command
 
 
