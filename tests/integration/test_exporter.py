@@ -221,17 +221,26 @@ def test_what_processes_report_becomes_metrics(settings: Settings, store: Contro
     assert [dict(labels)["role"] for labels in files] == ["exporter"]
 
 
-def test_a_worker_that_fell_silent_counts_no_more(settings: Settings, store: ControlStore, redis_url: str) -> None:
+def test_what_a_silent_worker_did_is_shown_for_a_while(settings: Settings, store: ControlStore, redis_url: str) -> None:
     tasks = [("sync.apply", "p", "succeeded", 40)]
     status = {"breakers": {}, "queues": ["sync"], "tasks": tasks, "usage": {"host": "h", "cpu_s": 7.5}}
     store.reports.put("worker:h:1", "worker", "h", status)
-    with psycopg.connect(str(settings.control and settings.control.reveal())) as connection:
-        connection.execute("UPDATE worker_sync_control.reports SET updated_at = updated_at - interval '16 seconds'")
+    silent_for(settings, 16)
     found = scrape(settings, store, redis_url)
     assert found["queue_workers", (("queue", "sync"),)] == 0
     assert "h:1" not in {value for name, labels in found if name.startswith("sync_process_") for _, value in labels}
     counted = (("outcome", "succeeded"), ("pipeline", "p"), ("task", "sync.apply"), ("worker", "h:1"))
-    assert found["tasks_total", counted] == 40, "a counter that vanished and came back would count twice"
+    assert found["tasks_total", counted] == 40
+    silent_for(settings, 300)
+    assert ("tasks_total", counted) not in scrape(settings, store, redis_url)
+
+
+def silent_for(settings: Settings, seconds: int) -> None:
+    """All reports are older by so much."""
+    assert settings.control is not None
+    with psycopg.connect(settings.control.reveal()) as connection:
+        statement = "UPDATE worker_sync_control.reports SET updated_at = updated_at - make_interval(secs => %s)"
+        connection.execute(statement, [seconds])
 
 
 def test_the_schedule_becomes_metrics(settings: Settings, store: ControlStore, redis_url: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector as PrometheusCollector
 
-from worker_sync import __version__
+import worker_sync
 from worker_sync.core.errors import WorkerSyncError
 from worker_sync.core.settings import Settings
 from worker_sync.core.usage import usage
@@ -24,6 +24,7 @@ from worker_sync.exporter.families import Families
 from worker_sync.exporter.lag import STALE_S, age_ms, behind_heartbeat_ms, shard_lag_ms
 from worker_sync.exporter.ledger import LedgerFigures
 from worker_sync.exporter.queues import Waiting
+from worker_sync.exporter.rationed import Rationed
 from worker_sync.store import ControlStore
 from worker_sync.store.heartbeats import Heartbeat
 from worker_sync.store.pipelines import Status
@@ -43,9 +44,11 @@ class Collector(PrometheusCollector):
         self, settings: Settings, store: ControlStore, depths: Depths, ledger: Callable[[], LedgerFigures | None] | None
     ) -> None:
         self._settings = settings
+        self._version: str = worker_sync.__version__
         self._ledger = ledger
         self._store = store
         self._depths = depths
+        self._letters = Rationed(store.dead_letters.counts)
         self._lock = threading.Lock()
         self._errors = {"control": 0, "broker": 0} | ({"ledger": 0} if ledger else {})
 
@@ -55,7 +58,7 @@ class Collector(PrometheusCollector):
     def collect(self) -> Iterator[Metric]:
         families = Families()
         with self._lock:
-            families.put("worker_sync_info", 1, version=__version__)
+            families.put("worker_sync_info", 1, version=self._version)
             processes.put_usage(families, "exporter", str(os.getpid()), usage(self._settings.state_dir))
             self._try("control", lambda: self._from_store(families))
             self._try("broker", lambda: self._from_broker(families))
@@ -113,7 +116,7 @@ class Collector(PrometheusCollector):
         self._from_dead_letters(families)
 
     def _from_dead_letters(self, families: Families) -> None:
-        for count in self._store.dead_letters.counts():
+        for count in self._letters():
             labels = {"kind": str(count.kind), "pipeline": count.pipeline, "task": count.task}
             families.put("dead_letters", count.letters, **labels)
             families.put("dead_letters_age_seconds", count.oldest_s, **labels)

@@ -13,6 +13,8 @@ from worker_sync.exporter.families import Families
 from worker_sync.exporter.lag import STALE_S
 from worker_sync.store.reports import Report
 
+#: Seconds for which the counts of a silent worker are shown: more than a slow scrape's interval.
+COUNTED_S: Final = 300.0
 #: What a process reports of its usage, by metric.
 _USAGE: Final = {
     "sync_process_cpu_seconds_total": "cpu_s",
@@ -69,7 +71,9 @@ def workers_by_queue(reports: Iterable[Report]) -> Mapping[str, int]:
 
 
 def _put_counts(families: Families, report: Report) -> None:
-    """A silent worker's counts stay where they were: that they stop growing is true."""
+    """A worker that is gone is counted for a while still: its last tries may not have been scraped yet."""
+    if report.age_s > COUNTED_S:
+        return
     worker = report.process.partition(":")[2]
     for system, breaker in report.status.get("breakers", {}).items():
         families.put("breaker_opened_total", breaker.get("opened"), system=system, worker=worker)
