@@ -54,7 +54,8 @@ def test_every_alert_fires_when_it_should_and_only_then() -> None:
 
 
 def test_every_alert_has_a_firing_and_a_quiet_case() -> None:
-    fires, quiet = set(), set()
+    fires: set[str] = set()
+    quiet: set[str] = set()
     for case in cases():
         alert = case["name"].split()[0]
         for check in case["promql_expr_test"]:
