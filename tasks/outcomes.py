@@ -17,7 +17,7 @@ FAILED: Final = "failed"
 
 
 class Outcomes:
-    """Counts since the process began. Used by all its threads."""
+    """Used by all threads of a process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -32,3 +32,8 @@ class Outcomes:
         """Task, pipeline, outcome, and how often."""
         with self._lock:
             return [(*key, count) for key, count in sorted(self._counts.items())]
+
+
+#: Since this process began. It needs neither settings nor connections, so that counting fails no task. A prefork child
+#: begins at nothing, because its parent runs no task.
+outcomes: Final = Outcomes()

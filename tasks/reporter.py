@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tasks.breakers import Breakers
-from tasks.outcomes import Outcomes
+from tasks.outcomes import outcomes
 from worker_sync.core.errors import WorkerSyncError
 from worker_sync.core.log import event
 from worker_sync.core.usage import usage
@@ -33,9 +33,8 @@ STOP_S: Final = 2.0
 class Reporter:
     """Reports from a thread of its own, so that a control store that hangs holds up no task."""
 
-    def __init__(self, breakers: Breakers, outcomes: Outcomes, control: Callable[[], ControlStore]) -> None:
+    def __init__(self, breakers: Breakers, control: Callable[[], ControlStore]) -> None:
         self._breakers = breakers
-        self._outcomes = outcomes
         self._control = control
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
@@ -61,7 +60,7 @@ class Reporter:
         self._try(lambda store: store.reports.remove(self._process))
 
     def _say(self, breakers: dict[str, Any]) -> bool:
-        tasks = self._outcomes.report()
+        tasks = outcomes.report()
         status = {"breakers": breakers, "queues": QUEUES, "tasks": tasks, "usage": usage()}
         return self._try(lambda store: store.reports.put(self._process, WORKER, socket.gethostname(), status))
 

@@ -15,7 +15,6 @@ from connectors.registry import open_sink, open_source
 from tasks.breakers import Breakers
 from tasks.configuration import control_url, settings, with_control
 from tasks.ledger import open_ledger
-from tasks.outcomes import Outcomes
 from tasks.reporter import Reporter
 from tasks.turns import Turns
 from worker_sync.core.sections import LEDGER
@@ -34,7 +33,6 @@ class Resources:
         self._control: ControlStore | None = None
         self._reporter: Reporter | None = None
         self.breakers = Breakers(settings.breaker)
-        self.outcomes = Outcomes()
         self.turns = Turns()
 
     def control(self) -> ControlStore:
@@ -63,7 +61,7 @@ class Resources:
         if self._reporter is None:
             with self._lock:
                 if self._reporter is None:
-                    self._reporter = Reporter(self.breakers, self.outcomes, self.control)
+                    self._reporter = Reporter(self.breakers, self.control)
                     self._reporter.start()
 
     def sink(self, database: str) -> Sink:
