@@ -52,7 +52,7 @@ format: setup  ## Put the code into its format
 bench: setup  ## Measure throughput and lag
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: setup  ## Renew the pages that are made from the code
+docs: setup  ## Renew the pages and dashboards that are made from the code
 	$(BIN)/python scripts/reference_pages.py
 
 lock:  ## Renew the lock file after a change of dependencies (needs uv)
