@@ -128,7 +128,7 @@ BOARDS: Final = {
     "overview": Board(
         "Overview",
         [
-            stat("Firing alerts", "short", 'count(ALERTS{alertstate="firing"}) or vector(0)', 1),
+            stat("Firing alerts", "short", 'count(ALERTS{alertstate="firing", service="worker-sync"}) or vector(0)', 1),
             stat("Pipelines that stand still", "short", "sum(sync_pipeline_halted{@})", 1),
             stat("Sources without a capture", "short", "count(sync_capture_up{@} == 0) or vector(0)", 1),
             stat("Beats that fire", "short", "sum(beat_up{@})"),

@@ -66,7 +66,8 @@ def test_every_alert_has_a_firing_and_a_quiet_case() -> None:
 
 def test_every_alert_says_what_a_person_needs() -> None:
     for name, rule in ALERTS.items():
-        assert rule["labels"]["severity"] in {"critical", "warning"}, name
+        labels = rule["labels"]
+        assert (labels["service"], labels["severity"] in {"critical", "warning"}) == ("worker-sync", True), name
         assert set(rule["annotations"]) == {"summary", "description", "runbook_url"}, name
         assert rule["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md", name
 
