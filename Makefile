@@ -61,7 +61,7 @@ image:  ## Build the container image
 bench: setup  ## Measure throughput and lag
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: setup  ## Renew the pages that are made from the code
+docs: setup  ## Renew the pages and dashboards that are made from the code
 	$(BIN)/python scripts/reference_pages.py
 	$(BIN)/python scripts/chart_pages.py
 

@@ -1,6 +1,6 @@
-"""Write the pages of docs/ that are made from the code: `python scripts/reference_pages.py [--check]`.
+"""Write the pages and dashboards that are made from the code: `python scripts/reference_pages.py [--check]`.
 
-With --check nothing is written; the exit code is 1 when a page is not what the code says.
+With --check nothing is written; the exit code is 1 when one is not what the code says.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import dashboards
 import type_matrix
+import yaml
 
 from worker_sync.cli.app import COMMANDS, cli
 from worker_sync.core import ledger_section, sections, settings, table_rules
@@ -20,6 +22,7 @@ from worker_sync.core.metrics import METRICS
 from worker_sync.core.settings import json_schema
 
 DOCS = Path(__file__).parents[1] / "docs"
+RULES = Path(__file__).parents[1] / "chart" / "files" / "prometheus" / "alerts.rules.yaml"
 PROMISES = Path(__file__).parents[1] / "tests" / "promises.toml"
 MARK = "<!-- Made by scripts/reference_pages.py{}: change the code, then run `make docs`. -->"
 MARK_OF_PROMISE = (
@@ -235,6 +238,22 @@ def metrics(page: str) -> str:
     return "\n".join([head + begin, "", *table, "", END + tail])
 
 
+def runbooks(page: str) -> str:
+    """docs/runbooks/README.md with the alerts as the rules have them."""
+    begin = MARK.format(" from chart/files/prometheus/alerts.rules.yaml").replace("change the code", "change that")
+    head, _, rest = page.partition(begin)
+    _, found, tail = rest.partition(END)
+    assert found, "the page has lost its markers"
+    rows = [
+        f"| [{rule['alert']}]({rule['alert']}.md) | {rule['labels']['severity']} | "
+        f"`{' '.join(rule['expr'].split()).replace('|', chr(92) + '|')}` | {rule.get('for', 'at once')} |"
+        for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+    ]
+    table = ["| alert | severity | fires while | for |", "| --- | --- | --- | --- |", *rows]
+    return "\n".join([head + begin, "", *table, "", END + tail])
+
+
 def types() -> str:
     """docs/reference/types.md: every source type in every target."""
     return "\n".join(["# Types", "", MARK.format(""), "", _TYPES, *type_matrix.lines()]).rstrip() + "\n"
@@ -261,7 +280,10 @@ def pages() -> dict[Path, str]:
     """Every page that is made from the code, as it should be."""
     monitor = DOCS / "how-to" / "monitor.md"
     promises = DOCS / "explanation" / "guarantees.md"
+    index = DOCS / "runbooks" / "README.md"
     return {
+        **dashboards.files(),
+        index: runbooks(index.read_text(encoding="utf-8")),
         DOCS / "reference" / "configuration.md": configuration(),
         DOCS / "reference" / "cli.md": commands(),
         DOCS / "reference" / "types.md": types(),

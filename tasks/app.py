@@ -24,6 +24,7 @@ app = Application(
         "tasks.dead_letters",
         "tasks.drain",
         "tasks.progress",
+        "tasks.reporting",
     ],
 )
 app.add_defaults(lambda: celery_settings(settings()))

@@ -32,6 +32,7 @@ from kombu.exceptions import OperationalError
 
 from tasks.breakers import NotNow
 from tasks.letters import Failed, queue_of, task_letter
+from tasks.outcomes import DEFERRED, FAILED, RETRIED, SUCCEEDED, outcomes
 from tasks.resources import resources
 from tasks.retry import EARLY, NEVER, PARKING, Policy
 from tasks.scheduled import claim_of, describe, may_run, record
@@ -139,6 +140,7 @@ class DisposedTask(AnyTask):
             if not isinstance(error, Fenced):
                 record(run, describe(error))
             return None
+        self._count(SUCCEEDED, self._pipeline(args, kwargs))
         record(run)
         return result
 
@@ -156,6 +158,10 @@ class DisposedTask(AnyTask):
         except (Transient, NotInitialized) as unsaved:
             # Dropping it now would lose it.
             self._again(unsaved, PARKING.delay_s(self.request.retries) or PARKING.cap_s, pipeline)
+        self._count(FAILED, pipeline)
+
+    def _count(self, outcome: str, pipeline: str | None) -> None:
+        outcomes.count(str(self.name), pipeline, outcome)
 
     def _finally(
         self,
@@ -211,7 +217,9 @@ class DisposedTask(AnyTask):
 
     def _again(self, error: Exception, delay: float, pipeline: str | None, failed: int = 0) -> NoReturn:
         # Being early, or behind an open breaker, is everyday life.
-        level = logging.DEBUG if isinstance(error, Early | NotNow) else logging.WARNING
+        untried = isinstance(error, Early | NotNow)
+        self._count(DEFERRED if untried else RETRIED, pipeline)
+        level = logging.DEBUG if untried else logging.WARNING
         fields = {"task": self.name, "pipeline": pipeline, "retries": self.request.retries}
         log.log(level, "%s in %.2f s again: %s", self.name, delay, error, extra=event("retry", **fields))
         now = time.time()

@@ -20,6 +20,7 @@ from tasks.scheduled import send
 from worker_sync.core.alive import Alive
 from worker_sync.core.errors import ConfigError
 from worker_sync.core.settings import Settings
+from worker_sync.core.usage import usage
 from worker_sync.store import ControlStore
 
 
@@ -51,6 +52,7 @@ class Scheduler(CeleryScheduler):
             ControlStore(control_url(settings())),
             lambda claim, entry: send(self.app, claim, entry),
             ending=lambda: self._asked_to_end,
+            describe_process=lambda: {"usage": usage()},
         )
 
     def tick(self, *_: Any, **__: Any) -> float:

@@ -8,10 +8,12 @@ leader's token, and a worker runs only the message whose token is the claim's (`
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from kombu.exceptions import OperationalError
 
@@ -30,6 +32,9 @@ LEASE_S: Final = 5.0
 STANDBY_S: Final = 0.5
 #: Longest wait of a beat that leads, in seconds; also between two attempts to send.
 LOOK_S: Final = 1.0
+#: The kind of a beat's reports, and seconds between two of them.
+BEAT: Final = "beat"
+REPORT_S: Final = 5.0
 SHORTEST_S: Final = 0.005
 #: Missed times of a crontab that are recorded one by one, the newest ones.
 RECORDED: Final = 1000
@@ -39,7 +44,8 @@ class Firing:
     """Fires entries by the control store's clock while it leads. `publish` returns once the broker has the message.
     `store` is closed with it.
 
-    `ending` says whether the process is to end: what has begun is finished, no more is begun.
+    `ending` says whether the process is to end: what has begun is finished, no more is begun. What `describe_process`
+    says is reported now and then.
     """
 
     def __init__(
@@ -49,6 +55,7 @@ class Firing:
         publish: Callable[[Claim, Entry], None],
         ending: Callable[[], bool] = lambda: False,
         lease_s: float = LEASE_S,
+        describe_process: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
         self._entries = dict(entries)
         self._rhythms = {name: rhythm(entry) for name, entry in entries.items()}
@@ -56,6 +63,8 @@ class Firing:
         self._publish = publish
         self._ending = ending
         self._lease_s = lease_s
+        self._describe_process = describe_process
+        self._report_at = 0.0
         self._held: HeldLease | None = None
         self._announced = False
         #: Up to which time each entry's runs are claimed or were not missed; empty until this beat leads.
@@ -66,7 +75,9 @@ class Firing:
         """Do what is due; returns the seconds until something is to be done again."""
         try:
             held = self._lead()
-            return STANDBY_S if held is None else self._fire(held)
+            wait = STANDBY_S if held is None else self._fire(held)
+            self._report()
+            return wait
         except Fenced as error:
             log.warning("another beat may fire: %s", error, extra=event("beat_fenced"))
             self._stand_down()
@@ -79,6 +90,13 @@ class Firing:
         """Let another beat lead at once."""
         self._stand_down()
         self._store.close()
+
+    def _report(self) -> None:
+        now = time.monotonic()
+        if self._describe_process is not None and now >= self._report_at:
+            host = socket.gethostname()
+            self._store.reports.put(f"beat:{host}:{os.getpid()}", BEAT, host, self._describe_process())
+            self._report_at = now + REPORT_S
 
     # -- one beat leads
 

@@ -1,4 +1,4 @@
-"""Says to the control store how a worker process stands with the systems it uses."""
+"""Says to the control store how a worker process is: what it works on, and how it stands with what it uses."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from tasks.breakers import Breakers
+from tasks.outcomes import outcomes
 from worker_sync.core.errors import WorkerSyncError
 from worker_sync.core.log import event
+from worker_sync.core.usage import usage
 from worker_sync.store import ControlStore
 
 log = logging.getLogger(__name__)
 
 #: The kind of these reports.
 WORKER: Final = "worker"
+#: The queues that this worker takes messages from; empty in a process that is no worker.
+QUEUES: Final[list[str]] = []
 #: Seconds between two looks, and between two reports of what stays the same.
 LOOK_S: Final = 1.0
 AT_LEAST_S: Final = 5.0
@@ -56,7 +60,8 @@ class Reporter:
         self._try(lambda store: store.reports.remove(self._process))
 
     def _say(self, breakers: dict[str, Any]) -> bool:
-        status = {"breakers": breakers}
+        tasks = outcomes.report()
+        status = {"breakers": breakers, "queues": QUEUES, "tasks": tasks, "usage": usage()}
         return self._try(lambda store: store.reports.put(self._process, WORKER, socket.gethostname(), status))
 
     def _try(self, use: Callable[[ControlStore], None]) -> bool:

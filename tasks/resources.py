@@ -57,7 +57,7 @@ class Resources:
         self.report()
 
     def report(self) -> None:
-        """Have the breakers of this process reported to the control store from now on, without waiting for it."""
+        """Have this process reported to the control store from now on, without waiting for it."""
         if self._reporter is None:
             with self._lock:
                 if self._reporter is None:

@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.fixtures.fix_mongodb",
     "tests.fixtures.fix_mysql",
     "tests.fixtures.fix_postgres",
+    "tests.fixtures.fix_prometheus",
     "tests.fixtures.fix_proxy",
     "tests.fixtures.fix_rabbitmq",
     "tests.fixtures.fix_redis",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 from tests.fixtures.fix_postgres import ROOM, new_database
 from tests.fixtures.pages import Reader, blocks, pages
 from tests.fixtures.program import ROOT, simple_config
-from tests.fixtures.servers import server_directory, unavailable
+from tests.fixtures.servers import free_port, server_directory, unavailable
 from worker_sync.embedded import EmbeddedPostgres, EmbeddedServerFailed, MissingWheel
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -72,12 +70,6 @@ def standard_config(control: str, broker: str) -> dict[str, Any]:
     document = simple_config("${SOURCE_URL}", "${TARGET_URL}", control=control, broker=broker)
     del document["exporter"]
     return document
-
-
-def free_port() -> str:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 @pytest.mark.parametrize("page", FOLLOWED, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -8,9 +8,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from kombu import Connection, Queue
 from prometheus_client.parser import text_string_to_metric_families
@@ -26,6 +28,7 @@ from worker_sync.exporter import Collector, MetricsServer
 from worker_sync.exporter.queues import queues_of
 from worker_sync.store import ControlStore
 from worker_sync.store.dead_letters import Letter, LetterKind
+from worker_sync.store.schedule import LEASE, Claim, RunStatus
 
 #: Twice what a broker has for an answer.
 GIVEN_UP_S = 2 * SOCKET_TIMEOUT_S
@@ -197,3 +200,62 @@ def test_health_says_when_the_control_store_is_away(settings: Settings, store: C
         urllib.request.urlopen(f"{server.url}/healthz") as healthy,
     ):
         assert healthy.read() == b"ok\n"
+
+
+def test_what_processes_report_becomes_metrics(settings: Settings, store: ControlStore, redis_url: str) -> None:
+    tasks = [("sync.apply", "p", "succeeded", 40), ("sync.apply", "p", "retried", 2)]
+    for process in ("worker:h:1", "worker:h:2"):
+        status = {"breakers": {}, "queues": ["sync", "default"], "tasks": tasks, "usage": {"host": "h", "cpu_s": 7.5}}
+        store.reports.put(process, "worker", "h", status)
+    store.reports.put("beat:h:3", "beat", "h", {"usage": {"host": "h", "memory_bytes": 512}})
+    found = scrape(settings, store, redis_url)
+
+    tried = (("outcome", "retried"), ("pipeline", "p"), ("task", "sync.apply"), ("worker", "h:2"))
+    assert found["tasks_total", tried] == 2
+    assert [found["queue_workers", (("queue", queue),)] for queue in ("sync", "audit")] == [2, 0]
+    worker = (("host", "h"), ("process", "h:1"), ("role", "worker"))
+    assert found["sync_process_cpu_seconds_total", worker] == 7.5
+    assert ("sync_process_memory_bytes", worker) not in found
+    assert found["sync_process_memory_bytes", (("host", "h"), ("process", "h:3"), ("role", "beat"))] == 512
+    files = [labels for name, labels in found if name == "sync_process_open_files"]
+    assert [dict(labels)["role"] for labels in files] == ["exporter"]
+
+
+def test_what_a_silent_worker_did_is_shown_for_a_while(settings: Settings, store: ControlStore, redis_url: str) -> None:
+    tasks = [("sync.apply", "p", "succeeded", 40)]
+    status = {"breakers": {}, "queues": ["sync"], "tasks": tasks, "usage": {"host": "h", "cpu_s": 7.5}}
+    store.reports.put("worker:h:1", "worker", "h", status)
+    silent_for(settings, 16)
+    found = scrape(settings, store, redis_url)
+    assert found["queue_workers", (("queue", "sync"),)] == 0
+    assert "h:1" not in {value for name, labels in found if name.startswith("sync_process_") for _, value in labels}
+    counted = (("outcome", "succeeded"), ("pipeline", "p"), ("task", "sync.apply"), ("worker", "h:1"))
+    assert found["tasks_total", counted] == 40
+    silent_for(settings, 300)
+    assert ("tasks_total", counted) not in scrape(settings, store, redis_url)
+
+
+def silent_for(settings: Settings, seconds: int) -> None:
+    """All reports are older by so much."""
+    assert settings.control is not None
+    with psycopg.connect(settings.control.reveal()) as connection:
+        statement = "UPDATE worker_sync_control.reports SET updated_at = updated_at - make_interval(secs => %s)"
+        connection.execute(statement, [seconds])
+
+
+def test_the_schedule_becomes_metrics(settings: Settings, store: ControlStore, redis_url: str) -> None:
+    assert scrape(settings, store, redis_url)["beat_up", ()] == 0
+    lease = store.leases.acquire(LEASE, "beat-1", 60)
+    assert lease is not None
+    store.schedule.register({"health-check": "every 15 s", "report-cleanup": "17 * * * *"}, lease.token)
+    for minute, status in enumerate([RunStatus.FAILED, RunStatus.FINISHED, None]):
+        at = datetime(2026, 1, 1, 0, minute, tzinfo=UTC)
+        store.schedule.claim("health-check", at, "health.check", lease.token)
+        if status is not None:
+            store.schedule.ended(Claim("health-check", at, "health.check", lease.token), status)
+    found = scrape(settings, store, redis_url)
+    entry = (("entry", "health-check"),)
+    assert found["beat_up", ()] == 1
+    assert found["schedule_last_run_failed", entry] == 0, "the newest that has ended"
+    assert 0 <= found["schedule_last_run_age_seconds", entry] < 30
+    assert ("schedule_last_run_failed", (("entry", "report-cleanup"),)) not in found

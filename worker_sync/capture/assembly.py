@@ -295,6 +295,7 @@ class Assembler:
             self.wanted,
             self.look_at_log,
             tuning.confirm_every_s,
+            self._settings.state_dir,
         )
         return Session(
             stream,

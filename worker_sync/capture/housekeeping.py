@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 from connectors.base import Mark
@@ -19,6 +20,7 @@ from worker_sync.capture.reconcile import settled
 from worker_sync.core.errors import Transient
 from worker_sync.core.log import event
 from worker_sync.core.parking import Parked, key_text
+from worker_sync.core.usage import usage
 from worker_sync.store import ControlStore
 from worker_sync.store.checkpoints import Checkpoint
 from worker_sync.store.dead_letters import LetterStatus, Place
@@ -51,6 +53,7 @@ class Housekeeper(Background):
         wanted: Callable[[], object],
         describe: Callable[[str], Mapping[str, Any]],
         every_s: float,
+        state_dir: Path,
     ) -> None:
         super().__init__("housekeeper")
         self._store = store
@@ -65,6 +68,7 @@ class Housekeeper(Background):
         self._described: Mapping[str, Any] = {}
         self._describe_at = 0.0
         self._every_s = every_s
+        self._state_dir = state_dir
         self._process = f"capture:{source}"
         self._built_for = built_for
         self._figures: Figures | None = None
@@ -136,7 +140,8 @@ class Housekeeper(Background):
         """What the source says of its stream; it is asked less often than figures are reported."""
         now = time.monotonic()
         if now >= self._describe_at:
-            self._described, self._describe_at = self._describe(self.saved), now + DESCRIBE_S
+            self._described = {**self._describe(self.saved), "usage": usage(self._state_dir)}
+            self._describe_at = now + DESCRIBE_S
         return self._described
 
     def _save(self, figures: Figures) -> None:

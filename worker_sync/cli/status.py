@@ -13,8 +13,9 @@ from worker_sync.cli.options import as_json_option, configured, state
 from worker_sync.cli.output import human_bytes, mark, print_json, print_table
 from worker_sync.composition.workspace import Workspace
 from worker_sync.core.sections import Pipeline
-from worker_sync.exporter.collect import breaker_states, newest
+from worker_sync.exporter.collect import newest
 from worker_sync.exporter.lag import STALE_S, shard_lag_ms
+from worker_sync.exporter.processes import breaker_states
 from worker_sync.store.pipelines import Standing, Status
 from worker_sync.store.reports import Report
 from worker_sync.store.versions import TableVersion

@@ -21,8 +21,10 @@ class Metric:
 
 
 _LANE: Final = ("pipeline", "shard")
+_PROCESS: Final = ("role", "host", "process")
 
 METRICS: Final = (
+    Metric("worker_sync_info", "gauge", "always 1", ("version",), "Which version the exporter is"),
     Metric("sync_lag_ms", "gauge", "milliseconds", _LANE, "From source commit to target commit, heartbeats included"),
     Metric("sync_rows_total", "counter", "rows", _LANE, "Changes applied to the target"),
     Metric("sync_batches_total", "counter", "batches", _LANE, "Batches applied to the target"),
@@ -60,6 +62,17 @@ METRICS: Final = (
         "breaker_state", "gauge", "0 closed, 1 half-open, 2 open", ("system",), "The most open of all workers' breakers"
     ),
     Metric("breaker_opened_total", "counter", "times", ("system", "worker"), "How often a worker left a system alone"),
+    Metric(
+        "tasks_total",
+        "counter",
+        "tries",
+        ("task", "pipeline", "outcome", "worker"),
+        "Tries of tasks: succeeded, retried, deferred (nothing was tried yet), failed for good",
+    ),
+    Metric("queue_workers", "gauge", "processes", ("queue",), "Worker processes that take messages from the queue"),
+    Metric("beat_up", "gauge", "1 or 0", (), "Whether a beat holds the lease to fire"),
+    Metric("schedule_last_run_failed", "gauge", "1 or 0", ("entry",), "Whether the newest run that ended has failed"),
+    Metric("schedule_last_run_age_seconds", "gauge", "seconds", ("entry",), "Time since the newest run that ended"),
     Metric("audit_entries_total", "counter", "entries", (), "Entries of the ledger"),
     Metric("audit_write_tps", "gauge", "entries per second", (), "Entries recorded since the scrape before"),
     Metric("audit_unsigned_entries", "gauge", "entries", (), "Entries behind the newest checkpoint"),
@@ -77,6 +90,20 @@ METRICS: Final = (
         ("subject",),
         "How far a system's clock was ahead of the worker's at the last health check",
     ),
+    Metric("sync_process_cpu_seconds_total", "counter", "seconds", _PROCESS, "Time on a core"),
+    Metric("sync_process_cpu_cores", "gauge", "cores", _PROCESS, "What the process's container, or machine, may use"),
+    Metric("sync_process_memory_bytes", "gauge", "bytes", _PROCESS, "Resident memory"),
+    Metric(
+        "sync_process_memory_limit_bytes",
+        "gauge",
+        "bytes",
+        _PROCESS,
+        "What the process's container, or machine, may have",
+    ),
+    Metric("sync_process_open_files", "gauge", "files", _PROCESS, "Open files and connections"),
+    Metric("sync_process_open_files_limit", "gauge", "files", _PROCESS, "How many the process may open"),
+    Metric("sync_disk_free_bytes", "gauge", "bytes", _PROCESS, "Room on the disk of the process's `state_dir`"),
+    Metric("sync_disk_bytes", "gauge", "bytes", _PROCESS, "Size of that disk"),
     Metric("scrape_errors_total", "counter", "errors", ("subject",), "Sources of metrics that could not be read"),
 )
 

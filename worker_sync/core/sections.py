@@ -105,8 +105,7 @@ class Audit(Block):
     `personal_data` says by table (`namespace.name`, or `name` in any namespace) which columns are encrypted there.
     `capture` says what tells of the changes: the database's `log`, or `triggers` in a PostgreSQL whose log may not be
     read, which `worker-sync audit triggers install` makes. `context_field` is the field in which documents of MongoDB
-    say
-    who wrote them."""
+    say who wrote them."""
 
     tables: Annotated[tuple[TableRule, ...], Field(min_length=1)]
     capture: Literal["log", "triggers"] = "log"

@@ -6,56 +6,35 @@ What is not known is absent: a zero would say that all is well.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector as PrometheusCollector
 
-from tasks.breakers import NUMBERS
-from tasks.reporter import WORKER
+import worker_sync
 from worker_sync.core.errors import WorkerSyncError
-from worker_sync.core.metrics import BY_NAME
 from worker_sync.core.settings import Settings
+from worker_sync.core.usage import usage
+from worker_sync.exporter import processes
+from worker_sync.exporter.families import Families
 from worker_sync.exporter.lag import STALE_S, age_ms, behind_heartbeat_ms, shard_lag_ms
 from worker_sync.exporter.ledger import LedgerFigures
 from worker_sync.exporter.queues import Waiting
+from worker_sync.exporter.rationed import Rationed
 from worker_sync.store import ControlStore
 from worker_sync.store.heartbeats import Heartbeat
 from worker_sync.store.pipelines import Status
 from worker_sync.store.reports import Report
+from worker_sync.store.schedule import LEASE
 
 log = logging.getLogger(__name__)
 
 #: What waits in each queue, by name.
 Depths = Callable[[], Mapping[str, Waiting]]
-
-
-class Families:
-    """The metric families of one scrape, made from the table of names when a first value comes."""
-
-    def __init__(self) -> None:
-        self._families: dict[str, Metric] = {}
-
-    def put(self, name: str, value: float | None, **labels: str) -> None:
-        """Add a value; None is left out."""
-        if value is None:
-            return
-        family = self._families.get(name)
-        if family is None:
-            family = self._families[name] = _family(name)
-        family.add_metric([labels[label] for label in BY_NAME[name].labels], value)  # type: ignore[attr-defined]
-
-    def __iter__(self) -> Iterator[Metric]:
-        return iter(self._families.values())
-
-
-def _family(name: str) -> Metric:
-    metric = BY_NAME[name]
-    kind = CounterMetricFamily if metric.type == "counter" else GaugeMetricFamily
-    return kind(name, metric.help, labels=metric.labels)
 
 
 class Collector(PrometheusCollector):
@@ -65,9 +44,11 @@ class Collector(PrometheusCollector):
         self, settings: Settings, store: ControlStore, depths: Depths, ledger: Callable[[], LedgerFigures | None] | None
     ) -> None:
         self._settings = settings
+        self._version: str = worker_sync.__version__
         self._ledger = ledger
         self._store = store
         self._depths = depths
+        self._letters = Rationed(store.dead_letters.counts)
         self._lock = threading.Lock()
         self._errors = {"control": 0, "broker": 0} | ({"ledger": 0} if ledger else {})
 
@@ -77,6 +58,8 @@ class Collector(PrometheusCollector):
     def collect(self) -> Iterator[Metric]:
         families = Families()
         with self._lock:
+            families.put("worker_sync_info", 1, version=self._version)
+            processes.put_usage(families, "exporter", str(os.getpid()), usage(self._settings.state_dir))
             self._try("control", lambda: self._from_store(families))
             self._try("broker", lambda: self._from_broker(families))
             if self._ledger is not None:
@@ -119,31 +102,31 @@ class Collector(PrometheusCollector):
         heartbeats = self._store.heartbeats.all()
         for heartbeat in heartbeats.values():
             families.put("sync_heartbeat_age_seconds", heartbeat.age_s, source=heartbeat.source)
-        reports = newest(self._store.reports.all("capture"))
+        everyone = self._store.reports.all()
+        processes.collect(families, everyone)
+        reports = newest([report for report in everyone if report.kind == "capture"])
         for source in self._settings.sources:
             report = reports.get(source)
             families.put("sync_capture_up", float(report is not None and report.age_s <= STALE_S), source=source)
             if report is not None:
                 self._from_report(families, report, heartbeats.get(source))
-        self._from_workers(families)
+        self._from_schedule(families)
         self._from_states(families)
         self._from_health(families)
         self._from_dead_letters(families)
 
     def _from_dead_letters(self, families: Families) -> None:
-        for count in self._store.dead_letters.counts():
+        for count in self._letters():
             labels = {"kind": str(count.kind), "pipeline": count.pipeline, "task": count.task}
             families.put("dead_letters", count.letters, **labels)
             families.put("dead_letters_age_seconds", count.oldest_s, **labels)
 
-    def _from_workers(self, families: Families) -> None:
-        reports = self._store.reports.all(WORKER)
-        for system, state in breaker_states(reports).items():
-            families.put("breaker_state", NUMBERS[state], system=system)
-        for report in reports:
-            worker = report.process.partition(":")[2]
-            for system, breaker in report.status.get("breakers", {}).items():
-                families.put("breaker_opened_total", breaker.get("opened"), system=system, worker=worker)
+    def _from_schedule(self, families: Families) -> None:
+        leader = self._store.leases.holding(LEASE)
+        families.put("beat_up", float(leader is not None and leader.left_s > 0))
+        for run in self._store.schedule.last_ended():
+            families.put("schedule_last_run_failed", float(run.has_failed), entry=run.entry)
+            families.put("schedule_last_run_age_seconds", run.age_s, entry=run.entry)
 
     def _from_states(self, families: Families) -> None:
         standings = self._store.pipelines.all()
@@ -197,17 +180,6 @@ class Collector(PrometheusCollector):
         families.put("sync_rows_total", shard.get("changes"), **labels)
         families.put("sync_batches_total", shard.get("batches"), **labels)
         families.put("sync_parked_keys", shard.get("parked_keys"), **labels)
-
-
-def breaker_states(reports: Iterable[Report]) -> dict[str, str]:
-    """The most open state of every system among the breakers of living workers."""
-    found: dict[str, str] = {}
-    for report in reports:
-        if report.age_s > STALE_S:
-            continue
-        for system, breaker in report.status.get("breakers", {}).items():
-            found[system] = max(found.get(system, "closed"), breaker["state"], key=NUMBERS.__getitem__)
-    return dict(sorted(found.items()))
 
 
 def newest(reports: list[Report]) -> dict[str, Report]:

@@ -334,6 +334,14 @@ FROM worker_sync_control.schedule_runs WHERE entry = %(entry)s AND scheduled_for
 SELECT entry, scheduled_for, task, by_hand, status, token, published_at, finished_at, error
 FROM worker_sync_control.schedule_runs WHERE entry = %(entry)s ORDER BY scheduled_for DESC LIMIT %(limit)s;
 
+-- last_ended_runs: Of every entry of the schedule the newest run that has ended.
+SELECT known.entry, run.status, extract(epoch FROM clock_timestamp() - run.finished_at)::float8 AS age_s
+FROM worker_sync_control.schedule_entries AS known
+CROSS JOIN LATERAL (
+    SELECT status, finished_at FROM worker_sync_control.schedule_runs AS run
+    WHERE run.entry = known.entry AND status IN ('finished', 'failed') ORDER BY scheduled_for DESC LIMIT 1
+) AS run ORDER BY known.entry;
+
 -- runs_within: The runs of an entry that were due within a time, oldest first.
 SELECT entry, scheduled_for, task, by_hand, status, token, published_at, finished_at, error
 FROM worker_sync_control.schedule_runs

@@ -50,6 +50,15 @@ class Run:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """What came of the newest run of `entry` that has ended, `age_s` seconds ago."""
+
+    entry: str
+    has_failed: bool
+    age_s: float
+
+
 class ScheduleRuns:
     """Every statement for a beat takes the `token` of its lease, and does nothing once another beat holds that."""
 
@@ -117,6 +126,13 @@ class ScheduleRuns:
     def get(self, entry: str, scheduled_for: datetime) -> Run | None:
         row = self._connection.one("get_run", {"entry": entry, "scheduled_for": scheduled_for})
         return _run(row) if row else None
+
+    def last_ended(self) -> list[LastRun]:
+        """Of every entry of the schedule the newest run that has ended."""
+        return [
+            LastRun(row["entry"], row["status"] == RunStatus.FAILED, row["age_s"])
+            for row in self._connection.run("last_ended_runs")
+        ]
 
     def purge(self, older_than_s: float, most: int) -> int:
         """Remove runs that are older than that, and all but the newest `most` of each entry; returns how many. The
