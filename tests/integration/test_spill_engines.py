@@ -97,7 +97,7 @@ def test_mariadb_purges_what_stands_on_disk_and_nothing_is_lost(
             run(source, "FLUSH BINARY LOGS")
             newest = run(source, "SHOW BINARY LOGS")[-1][0]
             before = confirmed(made)
-            eventually(lambda: spilled(tmp_path) and confirmed(made) > before, 60, "it is confirmed from disk")
+            eventually(lambda: spilled(tmp_path) and confirmed(made) > before, 90, "it is confirmed from disk")
             run(source, "INSERT INTO items VALUES (-1, '')", "DELETE FROM items WHERE id = -1")
             number = int(newest.rpartition(".")[2])
             eventually(
