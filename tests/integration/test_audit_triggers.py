@@ -21,6 +21,7 @@ from worker_sync.composition.workspace import Workspace
 from worker_sync.context import audited
 from worker_sync.core.errors import Halt
 from worker_sync.core.settings import Settings, parse
+from worker_sync.core.settings_file import SettingsError
 from worker_sync.store.pipelines import Status
 
 TRAIL = "audit.source"
@@ -308,7 +309,7 @@ def test_settings_refuse_what_a_trail_by_triggers_excludes() -> None:
             "databases": {"shop": {"url": "postgresql://a/shop"}, "copy": {"url": "postgresql://a/copy"}},
             "audit": {"shop": {"tables": ["public.*"], "capture": "triggers"}},
         }
-        with pytest.raises(Exception) as error:  # noqa: PT011
+        with pytest.raises(SettingsError) as error:
             parse(data | more, where="test", folder=Path("/nonexistent"))
         return str(error.value)
 
