@@ -198,7 +198,11 @@ class DisposedTask(AnyTask):
             trace=request.root_id or request.id or "",
             secrets=resources().settings.secrets(),
         )
-        resources().control().dead_letters.park([letter])
+        letters = resources().control().dead_letters
+        if claim_of(request) is None:
+            letters.park([letter])
+        else:
+            letters.park_repeated(letter)
         log.error("%s is parked: %s", self.name, letter.error, extra=event("parked", task=self.name, id=request.id))
 
     def _retry(self, error: Exception, pipeline: str | None) -> None:

@@ -18,8 +18,11 @@ from tasks.rabbitmq import DEAD_LETTERS
 from tasks.redis_transport import message_from
 from tasks.resources import resources
 from tasks.retry import NEVER
+from tasks.scheduled import named_claim, record
 from worker_sync.core.errors import Unreachable
 from worker_sync.core.log import event
+from worker_sync.store import ControlStore
+from worker_sync.store.dead_letters import Letter
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +41,27 @@ def drain() -> int:
     count = 0
     for message, remove in _put_aside():
         letter = messages.letter(message)
-        store.dead_letters.park([letter])
+        if not _was_a_run_that_expired(message, letter):
+            _park(store, letter)
+            count += 1
         remove()
-        count += 1
-        extra = event("message-parked", queue=letter.queue, task=letter.task, error_type=letter.error_type)
-        log.error("a message of %s is a dead letter: %s", letter.queue or "an unknown queue", letter.error, extra=extra)
         if count == RUN:
             break
     return count
+
+
+def _was_a_run_that_expired(message: Any, letter: Letter) -> bool:
+    """Record what came of a scheduled run; expiring is no failure of the message: the next run does its work. Redis's
+    workers meet such a message themselves; RabbitMQ's never see it."""
+    run = named_claim(message.headers)
+    record(run, letter.error)
+    return run is not None and letter.error_type == messages.EXPIRED
+
+
+def _park(store: ControlStore, letter: Letter) -> None:
+    store.dead_letters.park([letter])
+    extra = event("message-parked", queue=letter.queue, task=letter.task, error_type=letter.error_type)
+    log.error("a message of %s is a dead letter: %s", letter.queue or "an unknown queue", letter.error, extra=extra)
 
 
 def _put_aside() -> Iterator[Found]:

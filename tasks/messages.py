@@ -36,6 +36,8 @@ PUBLISH: Final[Mapping[str, Any]] = {
     "retry_policy": {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5},
     "delivery_mode": 2,
 }
+#: What RabbitMQ says of a message whose time ran out.
+EXPIRED: Final = "expired"
 LIMIT_EXCEEDED: Final = f"it was given back more than {DELIVERY_LIMIT} times; it may crash the worker that takes it"
 
 
@@ -148,7 +150,7 @@ _REASONS: Final = {
     "delivery_limit": LIMIT_EXCEEDED,
     "rejected": "a worker refused it; its log says why",
     "maxlen": "its queue was full",
-    "expired": "it expired in its queue",
+    EXPIRED: "no worker began it before it expired",
 }
 
 

@@ -7,6 +7,7 @@ idempotent, and a run twice is better than none.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
 from datetime import datetime
@@ -43,11 +44,16 @@ def send(app: Celery, claim: Claim, entry: Entry) -> None:
 
 def claim_of(request: Any) -> Claim | None:
     """The claim that a task's request names; None for a task that no schedule sent."""
-    said = (request.get("headers") or {}).get(HEADER) or request.get(HEADER)
-    if not said:
-        return None
-    entry, at, task, token = said
-    return Claim(entry, datetime.fromisoformat(at), task, token)
+    return named_claim(request.get("headers")) or named_claim(request)
+
+
+def named_claim(headers: Any) -> Claim | None:
+    """The claim that stands in a message's headers, which anyone may have written; None without a whole one."""
+    match headers.get(HEADER) if hasattr(headers, "get") else None:
+        case [str(entry), str(at), str(task), int(token)] if "\0" not in entry:
+            with contextlib.suppress(ValueError):
+                return Claim(entry, datetime.fromisoformat(at), task, token)
+    return None
 
 
 def may_run(claim: Claim | None) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, Pipeline
 
 from connectors.postgres.conn import connect
 from connectors.postgres.statements import TableSql
@@ -135,6 +135,19 @@ class Session:
             self._created.append(key)
             pool.append(name)
         return pool[used]
+
+
+@contextlib.contextmanager
+def pipelined(connection: Connection[Any]) -> Iterator[Pipeline]:
+    """The connection in pipeline mode. After an error the driver would log, for everyday collisions too, that the
+    statements behind it were aborted; here they are taken out first, and only the error is left."""
+    with connection.pipeline() as pipeline:
+        try:
+            yield pipeline
+        except psycopg.Error:
+            with contextlib.suppress(psycopg.Error):
+                pipeline.sync()
+            raise
 
 
 def _silence(connection: Connection[Any]) -> bool:

@@ -19,7 +19,7 @@ from connectors.postgres.merge import Manner, Statement, Work, compile_steps
 from connectors.postgres.reader import PostgresReader
 from connectors.postgres.refusals import check_count, is_transient, refusal
 from connectors.postgres.render import copy_buffer
-from connectors.postgres.session import Session
+from connectors.postgres.session import Session, pipelined
 from worker_sync.core.alteration import Alteration
 from worker_sync.core.apply import Verdict, decide, fold
 from worker_sync.core.change import Batch, Change, Op
@@ -180,7 +180,7 @@ class PostgresSink(Sink):
         self._session.begin()
         self._copied = []
         connection = self._session.connection()
-        with connection.pipeline() as pipeline:
+        with pipelined(connection) as pipeline:
             connection.execute("BEGIN", prepare=True)
             verdict, watermark, parked = self._stand(connection, batch)
             changes = choose(batch, watermark, parked, plan) if verdict is Verdict.APPLY else None
@@ -194,7 +194,7 @@ class PostgresSink(Sink):
         if work.loads:
             self._copied = work.copied
             _load(connection, work)
-            with connection.pipeline() as pipeline:
+            with pipelined(connection) as pipeline:
                 self._finish(pipeline, work, batch, len(changes), plan)
         if _is_rehearsal(plan):
             self._session.rollback()

@@ -9,23 +9,25 @@ import threading
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import kombu
 import msgspec
 import pytest
 import yaml
 
+from beat_schedule.entry import Entry
 from tasks import messages, rabbitmq
 from tasks.application import Application, uses_rabbitmq
 from tasks.celeryconfig import celery_settings
 from tasks.parcels import Parcel, publish
 from tasks.rabbitmq import DELIVERY_LIMIT
+from tasks.scheduled import send as send_run
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
 from tests.fixtures.running import Role, celery
@@ -35,6 +37,9 @@ from worker_sync.core.settings import load
 from worker_sync.exporter.queues import Waiting, queues_of
 from worker_sync.store import ControlStore
 from worker_sync.store.dead_letters import DeadLetter, LetterKind
+from worker_sync.store.schedule import Claim, Run, RunStatus
+
+T = TypeVar("T")
 
 #: Patience for things that happen in a second on an idle machine.
 LONG_S = 60.0
@@ -101,16 +106,28 @@ class Bed:
     def await_letters(self, count: int) -> list[DeadLetter]:
         """Drain until there are so many letters."""
 
-        def drained() -> list[DeadLetter]:
-            self.app.send_task("dead_letters.drain")
-            time.sleep(0.3)  # each look sends a task
+        def enough() -> list[DeadLetter]:
             found = self.letters()
             return found if len(found) >= count else []
 
-        found = eventually(drained, LONG_S, "letters")
+        found = self.drain_until(enough, "letters")
         assert len(found) == count
         assert {letter.kind for letter in found} == {LetterKind.MESSAGE}
         return found
+
+    def drain_until(self, look: Callable[[], T | None], what: str) -> T:
+        def drained() -> T | None:
+            self.app.send_task("dead_letters.drain")
+            time.sleep(0.3)  # each look sends a task
+            return look()
+
+        found = eventually(drained, LONG_S, what)
+        assert found is not None
+        return found
+
+    def ended(self, claim: Claim) -> Run | None:
+        run = self.store.schedule.get(claim.entry, claim.scheduled_for)
+        return run if run is not None and run.finished_at is not None else None
 
     def await_letter(self) -> DeadLetter:
         """Drain until there is the one letter."""
@@ -273,6 +290,17 @@ class BrokerContract:
             assert [first.identity, second.identity] == ["message:known:0:0", "message:known:0:1"]
             messages.replay(payload.replace(b"test.nope", b"test.note"), bed.app)
             bed.await_notes("replayed")
+
+    def test_a_scheduled_run_that_nobody_began_in_time_has_failed_and_is_no_letter(self, bed: Bed) -> None:
+        self.prepare(bed)
+        claim = bed.store.schedule.claim_by_hand("report-cleanup", "cleanup.reports")
+        send_run(bed.app, claim, Entry("cleanup.reports", every_s=3600.0, expires_s=0.05))
+        with bed.worker(queues="cleanup,default,dead_letter"):
+            run = bed.drain_until(lambda: bed.ended(claim), "the run has ended")
+            bed.app.send_task("test.not-here", queue="default", task_id="later")
+            [letter] = bed.await_letters(1)
+        assert (run.status, "expired" in run.error) == (RunStatus.FAILED, True)
+        assert letter.task == "test.not-here"
 
     def test_a_letter_of_a_queue_that_is_not_ours_is_refused(self, bed: Bed) -> None:
         with pytest.raises(ConfigError, match="none of our queues"):

@@ -8,6 +8,7 @@ import kombu
 import pytest
 import redis
 
+from tasks import redis_transport
 from tasks.redis import VISIBILITY_S
 from tests.contract.broker_contract import LONG_S, SECRET, Bed, BrokerContract
 from tests.fixtures.eventually import eventually
@@ -24,6 +25,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 class TestRedis(BrokerContract):
     @pytest.fixture
     def broker_url(self, redis_server: EmbeddedRedis) -> str:
+        redis_transport.install()
         return redis_server.url
 
     @pytest.fixture

@@ -31,6 +31,7 @@ from tests.faults.trend import Bound, Trend, trend
 from tests.faults.world import Route, World, running_world
 from tests.fixtures import fix_mysql
 from worker_sync.embedded.server import Server
+from worker_sync.store import ControlStore
 
 MEGABYTE: Final = 1024 * 1024
 SAMPLE_EVERY_S: Final = 2.0
@@ -41,6 +42,7 @@ BOUNDS: Final = {
     "connections": Bound(per_hour=2, in_all=4),
     # The newest 1,000 of an entry are kept, the others removed once an hour.
     "rows of schedule_runs": Bound(per_hour=5_000, in_all=6_000),
+    "rows of dead_letters": Bound(per_hour=0, in_all=0),
     "rows": Bound(per_hour=60, in_all=20),
     "queue": Bound(per_hour=10, in_all=20),
     "retained log": Bound(per_hour=16 * MEGABYTE, in_all=16 * MEGABYTE),
@@ -170,6 +172,8 @@ def soak(directory: Path, broker: str, seconds: float, say: Say) -> list[Finding
                 probe.sample()
                 time.sleep(min(left, SAMPLE_EVERY_S))
         world.assert_same()
+        with ControlStore(world.control) as store:
+            assert store.dead_letters.find() == [], "nothing in this traffic can be refused"
         say(f"{sum(load.transactions for load in loads)} source transactions in {seconds / 60:.1f} minutes")
         findings = probe.findings()
     (directory / "samples.json").write_text(json.dumps(probe.samples))

@@ -166,6 +166,9 @@ def running_world(
     with ControlStore(control) as store:
         store.migrate()
     world = World(config, origins, routes, control, broker)
+    (directory / "state").mkdir()
+    keyed = world.cli("audit", "keys", "new", str(directory / "state" / "ledger.key"))
+    assert keyed.code == 0, keyed.text
     for books in world.origins.values():
         books.create()
         books.open_accounts()

@@ -220,6 +220,19 @@ def test_a_deferrable_primary_key_is_enough(sink: PostgresSink, admin: psycopg.C
     assert admin.execute("SELECT count(*), min(title), min(body) FROM notes").fetchone() == (count, "b", "x")
 
 
+def test_a_collision_is_everyday_life_and_leaves_no_warning(
+    sink: PostgresSink, admin: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    created(sink, PARENTS)
+    admin.execute("ALTER TABLE parents ADD UNIQUE (name)")
+    script = Script(PARENTS)
+    script.add(insert((1, "a")), insert((2, "b")))
+    script.add(update((1, "b")), update((2, "a")))
+    apply_each(sink, script)
+    assert read_rows(sink, PARENTS) == {(1,): (1, "b"), (2,): (2, "a")}
+    assert caplog.messages == []
+
+
 def test_ranges_of_an_exclusion_constraint_swap(sink: PostgresSink, admin: psycopg.Connection[Any]) -> None:
     span = Type(Kind.NATIVE, "int4range")
     schema = created(sink, table_schema("spans", Column("id", INT, False), Column("span", span)))

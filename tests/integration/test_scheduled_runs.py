@@ -12,7 +12,7 @@ from celery import Celery
 
 from beat_schedule.entry import Entry
 from tasks.celeryconfig import celery_settings
-from tasks.scheduled import send
+from tasks.scheduled import HEADER, named_claim, send
 from tests.faults.harness import execute
 from tests.fixtures.eventually import eventually
 from tests.fixtures.program import worker_sync
@@ -110,6 +110,11 @@ def test_a_run_that_fails_is_recorded_with_its_error(system: System, worker: Rol
     eventually(lambda: system.ended(claim))
     assert system.run(claim).status is RunStatus.FAILED
     assert "never remove reports" in system.run(claim).error
+    again = system.control.schedule.claim_by_hand("report-cleanup", "cleanup.reports")
+    system.send(again)
+    eventually(lambda: system.ended(again))
+    [letter] = system.control.dead_letters.find()
+    assert (letter.task, letter.attempts) == ("cleanup.reports", 2)
 
 
 def test_a_run_that_no_worker_began_in_time_is_recorded_as_failed(system: System) -> None:
@@ -118,6 +123,11 @@ def test_a_run_that_no_worker_began_in_time_is_recorded_as_failed(system: System
     with celery(system.config, "worker", "-Q", "cleanup,default", "-n", "w@%h", ready="ready."):
         eventually(lambda: system.ended(claim))
     assert (system.run(claim).status, "expired" in system.run(claim).error) == (RunStatus.FAILED, True)
+
+
+@pytest.mark.parametrize("said", ["x", ["x"], ["\0", "2026-01-01T00:00:00+00:00", "t", 1], ["e", "never", "t", 1], 7])
+def test_a_claim_that_is_none_is_no_claim(said: object) -> None:
+    assert named_claim({HEADER: said, "headers": "x"}) is None
 
 
 def test_the_schedule_is_listed_with_what_came_of_each_entry(system: System, worker: Role) -> None:

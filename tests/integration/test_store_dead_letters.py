@@ -59,6 +59,25 @@ def test_a_letter_that_is_parked_again_keeps_its_place_and_counts_its_attempts(s
     assert store.dead_letters.payload(first.id) == b"\x00\xffchange"
 
 
+def test_a_task_that_comes_again_by_itself_has_one_letter_until_a_person_decides(store: ControlStore) -> None:
+    def failed(number: int, arguments: bytes = b"{}") -> Letter:
+        kind = LetterKind.TASK
+        return Letter(
+            f"task:{number}", kind, arguments, "ConfigError", f"no key {number}", task="sign", trace=str(number)
+        )
+
+    store.dead_letters.park([letter(1)])
+    for number in (1, 2, 3):
+        store.dead_letters.park_repeated(failed(number))
+    store.dead_letters.park_repeated(failed(3, b"others"))
+    _, first, other = store.dead_letters.find()
+    assert (first.identity, first.attempts, first.error, first.trace) == ("task:1", 3, "no key 3", "3")
+    assert (other.identity, other.attempts) == ("task:3", 1)
+    store.dead_letters.resolve([first.id], LetterStatus.REPLAYED, "ann")
+    store.dead_letters.park_repeated(failed(4))
+    assert [found.identity for found in store.dead_letters.find(Wanted(task="sign"))] == ["task:3", "task:4"]
+
+
 def test_letters_are_parked_all_or_none(store: ControlStore) -> None:
     broken = replace(letter(2), error="\0")
     with pytest.raises(Exception, match="NUL"):

@@ -132,7 +132,15 @@ class DeadLetters:
         """Keep all of them or none. Parking the same again changes only the error and the number of attempts."""
         with self._connection.transaction() as transaction:
             for letter in letters:
-                transaction.execute(queries()["park"].encode(), {**asdict(letter), "kind": str(letter.kind)})
+                transaction.execute(queries()["park"].encode(), _row(letter))
+
+    def park_repeated(self, letter: Letter) -> None:
+        """Keep a task that comes again by itself. While a letter of the same task and arguments is parked, that one
+        takes over the error and counts the attempts: a task that fails every minute would else fill the table."""
+        with self._connection.transaction() as transaction:
+            row = _row(letter)
+            if transaction.execute(queries()["repeat_letter"].encode(), row).fetchone() is None:
+                transaction.execute(queries()["park"].encode(), row)
 
     def refuse(self, pipeline: str, table: str, key: str, error_type: str, error: str) -> int:
         """Record that a replay of a parked key was refused again; returns how many letters of the key there are."""
@@ -190,6 +198,10 @@ class DeadLetters:
     def purge(self, older_than_s: float, limit: int = PAGE) -> int:
         """Remove up to `limit` letters that were resolved longer ago than that; returns how many."""
         return len(self._connection.run("purge_letters", {"older_than_s": older_than_s, "limit": limit}))
+
+
+def _row(letter: Letter) -> dict[str, Any]:
+    return {**asdict(letter), "kind": str(letter.kind)}
 
 
 def _letter(row: dict[str, Any]) -> DeadLetter:

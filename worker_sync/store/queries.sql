@@ -180,6 +180,17 @@ SET error_type = excluded.error_type, error = excluded.error, attempts = letter.
     failed_at = clock_timestamp()
 WHERE letter.status = 'parked';
 
+-- repeat_letter: What a parked letter holds has failed again in another message. Returns the letter.
+UPDATE worker_sync_control.dead_letters AS letter
+SET error_type = %(error_type)s, error = %(error)s, attempts = letter.attempts + %(attempts)s, trace = %(trace)s,
+    failed_at = clock_timestamp()
+WHERE id = (
+    SELECT min(id) FROM worker_sync_control.dead_letters
+    WHERE status = 'parked' AND kind = 'task' AND task = %(task)s AND payload = %(payload)s
+        AND identity <> %(identity)s
+)
+RETURNING id;
+
 -- refuse_letters: A replay of these keys was refused again. Returns the keys that have a letter.
 UPDATE worker_sync_control.dead_letters AS letter
 SET error_type = %(error_type)s, error = %(error)s, attempts = letter.attempts + 1, failed_at = clock_timestamp()
