@@ -12,7 +12,7 @@ from worker_sync.core.sections import LEDGER
 from worker_sync.core.settings import Settings
 from worker_sync.ledger.check import Trust
 from worker_sync.ledger.envelope import PersonalKey
-from worker_sync.ledger.keys import ensure_key, signer_of
+from worker_sync.ledger.keys import KEY_FILE, ensure_key, signer_of
 from worker_sync.ledger.note import PROBE, NoteError, Signer, Verifier, trusted
 from worker_sync.ledger.personal import Personal, PersonalColumns
 from worker_sync.ledger.remote import ProgramSigner, verifier_of
@@ -59,13 +59,18 @@ def signing_key(settings: Settings) -> Signer:
 
 def make_signing_key(settings: Settings) -> bool:
     """Make the key's file where the configuration means one and it is not there; True when it was made now."""
-    ledger = settings.ledger
-    means_file = settings.audit and ledger.key is None and ledger.has_local_key
-    return bool(means_file) and ensure_key(Path(settings.state_dir), ledger.origin)
+    return _means_file(settings) and ensure_key(Path(settings.state_dir), settings.ledger.origin)
+
+
+def _means_file(settings: Settings) -> bool:
+    return bool(settings.audit) and settings.ledger.key is None and settings.ledger.has_local_key
 
 
 def signs(settings: Settings) -> Finding:
     """Whether the configured key signs: it is tried. Raises Transient as `signing_key` does."""
+    file = Path(settings.state_dir) / KEY_FILE
+    if _means_file(settings) and not file.exists():
+        return Finding("ledger-key", True, f"init makes it: {file}")
     try:
         key = signing_key(settings)
         key.sign(PROBE)

@@ -20,7 +20,7 @@ from tasks.resources import Resources, resources
 from tasks.retry import NEVER, REQUEST, TRANSIENT
 from worker_sync.core import markers
 from worker_sync.core.codec import decode
-from worker_sync.core.errors import Transient, UndecodableBatch
+from worker_sync.core.errors import Halt, Transient, UndecodableBatch
 from worker_sync.core.log import event
 from worker_sync.store.signals import SignalKind
 
@@ -90,8 +90,8 @@ def _signal(kind: SignalKind, pipeline: str, table: str | None) -> int:
 
 @app.task(name="sync.heartbeat", base=DisposedTask, policy=NEVER, parked=False)
 def heartbeat() -> None:
-    """Write a message into the log of every source and record its position. A source that can't be reached is logged
-    and doesn't keep the others from theirs."""
+    """Write a message into the log of every source and record its position. A source that can't be reached, or that has
+    stopped for good, is logged and doesn't keep the others from theirs."""
     work = resources()
     for name in work.settings.sources:
         try:
@@ -99,5 +99,5 @@ def heartbeat() -> None:
             with work.breakers.of(f"database:{name}").calling():
                 position = work.source(name).emit(markers.HEARTBEAT, content)
             work.control().heartbeats.sent(name, position)
-        except Transient as error:
+        except (Transient, Halt) as error:
             log.warning("no heartbeat for %s: %s", name, error, extra=event("heartbeat-failed", source=name))

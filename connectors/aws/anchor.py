@@ -85,8 +85,16 @@ class S3Anchor(Anchor):
             return [self._text(version) for version in kept]
 
     def findings(self, origin: str) -> list[Finding]:
+        from botocore.exceptions import ClientError
+
         with translated(self.place):
-            versions, locks = self._keeps_versions(), self._locks_objects()
+            try:
+                versions, locks = self._keeps_versions(), self._locks_objects()
+            except ClientError as error:
+                if code_of(error) != "NoSuchBucket":
+                    raise
+                make = f"aws s3api create-bucket --bucket {self._bucket} --object-lock-enabled-for-bucket"
+                return [Finding("anchor", False, f"{self.place}: there is no such bucket", make)]
         said = "keeps versions and locks objects" if versions and locks else f"has no {self._lacking(versions)}"
         return [Finding("anchor", versions and locks, f"{self.place}: the bucket {said}", self._fix(versions))]
 

@@ -108,6 +108,9 @@ class S3Contract:
         anchor = s3.S3Anchor("s3://no-such-bucket-here", bucket.settings())
         with pytest.raises(Transient, match=r"s3://no-such-bucket-here: .*there is no such bucket"):
             anchor.names(ORIGIN)
+        (finding,) = anchor.findings(ORIGIN)
+        assert (finding.ok, "no such bucket" in finding.detail) == (False, True)
+        assert finding.fix == "aws s3api create-bucket --bucket no-such-bucket-here --object-lock-enabled-for-bucket"
 
     def test_credentials_that_are_not_accepted_are_said_and_not_shown(self, bucket: Bucket) -> None:
         refused(bucket, access_key_id="UNKNOWN", secret_access_key=SECRET)

@@ -279,6 +279,19 @@ def test_beat_sends_heartbeats_and_checks_health(system: System) -> None:
         assert health(system)["database:shop"]
 
 
+def test_a_source_that_has_stopped_keeps_no_other_from_its_heartbeat(system: System, postgres: str) -> None:
+    with new_database(postgres, "aside") as url:
+        data = yaml.safe_load(system.config.read_text())
+        data["databases"] = {"aside": {"url": url}} | data["databases"]
+        data["audit"] = {"aside": {"tables": ["*"], "capture": "triggers"}}
+        data["schedules"] = {"heartbeat": {"every_s": 0.2}}
+        system.config.write_text(yaml.safe_dump(data, sort_keys=False))
+        with system.worker() as worker, celery(system.config, "beat", ready="is starting"):
+            eventually(lambda: "shop" in system.control.heartbeats.all())
+            eventually(lambda: "no heartbeat for aside" in worker.text())
+            assert "task-failed" not in worker.text()
+
+
 SUBJECTS = ("broker", "control", "database:reporting", "database:shop")
 
 

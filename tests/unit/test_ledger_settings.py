@@ -83,8 +83,11 @@ def test_a_key_is_in_one_place_and_elsewhere_it_has_a_name() -> None:
     assert "needs key_name" in problems(key="awskms:///alias/ledger")[0]
     assert "remove it" in problems(key=OLD.reveal(), public_key=OLD.verifier_key)[0]
     assert "remove it" in problems(public_key=OLD.verifier_key)[0]
-    for text in ("awskms://host/alias/ledger", "gcpkms://projects/x", "awskms:///"):
-        assert problems(key=text) == ["ledger.key: no such key; write awskms:///alias/NAME, or a private key"]
+    for text in ("awskms://host/alias/ledger", "gcpkms://projects/x", "awskms:///", "not-a-key-and-secret"):
+        (problem,) = problems(key=text)
+        assert "no private key (PRIVATE+KEY+... or PEM" in problem
+        assert "secret" not in problem
+    assert "a key in PEM needs key_name" in problems(key="-----BEGIN PRIVATE KEY-----\n")[0]
 
 
 def test_a_key_that_is_elsewhere_is_told_from_one_that_is_here() -> None:

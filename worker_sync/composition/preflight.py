@@ -64,9 +64,9 @@ def _ask(findings: Callable[[], Sequence[Finding]], mend: str = _MEND_URL) -> Se
 
 
 def _ledger(space: Workspace) -> Iterator[Checked]:
-    """About the anchors, and the signing key where it is elsewhere."""
+    """About the anchors and the signing key."""
     ledger = space.settings.ledger
-    if not ledger.has_local_key:
+    if space.settings.audit or not ledger.has_local_key:
         yield Checked("ledger", "signing key", _ask(lambda: [signs(space.settings)], _MEND_LEDGER))
     with opened_anchors(ledger) as places:
         for place in places:

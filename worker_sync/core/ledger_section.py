@@ -16,6 +16,9 @@ S3_SCHEME: Final = "s3://"
 KMS_SCHEME: Final = "awskms:///"
 
 _S3: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[^?#]*)?")
+#: How the two forms of a private key begin.
+_NAMED: Final = "PRIVATE+KEY+"
+_PEM: Final = "-----BEGIN"
 _KMS: Final = re.compile(r"awskms:///[A-Za-z0-9:/_-]+")
 
 
@@ -37,8 +40,12 @@ def _endpoint(url: str) -> str:
 
 def _key(key: SecretStr) -> SecretStr:
     text = key.get_secret_value()
-    if "://" in text and not _KMS.fullmatch(text):
-        raise PydanticCustomError("key", "no such key; write awskms:///alias/NAME, or a private key")
+    if not _KMS.fullmatch(text) and not text.lstrip().startswith((_NAMED, _PEM)):
+        raise PydanticCustomError(
+            "key",
+            "no private key (PRIVATE+KEY+... or PEM, as in key: ${VARIABLE}) and no awskms:///alias/NAME; "
+            "without it the file ledger.key in state_dir is meant",
+        )
     return key
 
 
@@ -96,6 +103,8 @@ class Ledger(Block):
             raise PydanticCustomError("key", "key_command needs public_key: the key that its signatures are of")
         if self.kms_key is not None and self.key_name is None and self.public_key is None:
             raise PydanticCustomError("key", "a key in a KMS needs key_name: what checkpoints call it")
+        if self.key is not None and self.key.get_secret_value().lstrip().startswith(_PEM) and self.key_name is None:
+            raise PydanticCustomError("key", "a key in PEM needs key_name: what checkpoints call it")
         if self.public_key is not None and self.has_local_key:
             raise PydanticCustomError("key", "public_key is for a key that is elsewhere; remove it")
         if self.s3 is None and any(place.startswith(S3_SCHEME) for place in self.anchors):
