@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from benchmarks import audit, capture, debezium, engines, latency, load, machine, reading, throughput
+from benchmarks import audit, capture, debezium, engines, latency, load, machine, reading, scaling, throughput
 from benchmarks.bed import Bed, servers
 from benchmarks.options import Options, parse
 from benchmarks.report import Report
@@ -17,6 +17,7 @@ BENCHMARKS: Final[dict[str, Callable[[Bed, Options, Report], None]]] = {
     "throughput": throughput.throughput,
     "large": throughput.large,
     "drain": throughput.drain,
+    "scaling": scaling.scaling,
     "idle": latency.idle,
     "lag": latency.under_load,
     "decode": reading.decode,

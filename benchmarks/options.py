@@ -12,6 +12,7 @@ NAMES: Final = (
     "throughput",
     "large",
     "drain",
+    "scaling",
     "idle",
     "lag",
     "decode",

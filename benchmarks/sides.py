@@ -150,8 +150,11 @@ class WorkerSync(Side):
         }
 
     def go(self) -> None:
-        self._start("worker", "worker", "--queues=sync,default", "--grace=1")
+        self._work("worker")
         self._start("capture", "capture", "shop")
+
+    def _work(self, name: str) -> None:
+        self._start(name, "worker", "--queues=sync,default", "--grace=1")
 
     def _start(self, name: str, *arguments: str) -> None:
         environment = {**os.environ, VARIABLE: str(self._config)}
@@ -168,7 +171,7 @@ class WorkerSync(Side):
             space.waiter(self.settings.pipeline(PIPELINE)).wait(READY_S)
 
     def tear_down(self) -> None:
-        for name in ("capture", "worker"):
+        for name in reversed(list(self._processes)):
             self._end(name)
         if self._settings is not None:
             with Workspace(self.settings) as space:
@@ -178,9 +181,7 @@ class WorkerSync(Side):
         _run(self._bed.target, sql.SQL("DROP DATABASE IF EXISTS control WITH (FORCE)"))
 
     def _end(self, name: str) -> None:
-        process = self._processes.pop(name, None)
-        if process is None:
-            return
+        process = self._processes.pop(name)
         process.send_signal(signal.SIGTERM)
         try:
             code = process.wait(STOP_S)

@@ -31,14 +31,14 @@ def large(bed: Bed, options: Options, report: Report) -> None:
 
 def drain(bed: Bed, options: Options, report: Report) -> None:
     """All committed while nothing runs, then applied: the generator takes no part in it."""
-    _alternate("drain", _draining, bed, options, report)
+    _alternate("drain", draining, bed, options, report)
 
 
 def _alternate(name: str, leg: Leg, bed: Bed, options: Options, report: Report, pairs: int | None = None) -> None:
     figures = []
     for number in range(1, (pairs or options.pairs) + 1):
-        native, _, _ = _measured(Native(bed), f"{name}_{number}_native", leg, bed, options)
-        ours, note, arrived = _measured(WorkerSync(bed), f"{name}_{number}_ours", leg, bed, options)
+        native, _, _ = measured(Native(bed), f"{name}_{number}_native", leg, bed, options)
+        ours, note, arrived = measured(WorkerSync(bed), f"{name}_{number}_ours", leg, bed, options)
         figure = Figure(name, f"pair {number}", "rows/s", ours, native, note, options.rows, arrived)
         report.add(figure)
         figures.append(figure)
@@ -46,7 +46,7 @@ def _alternate(name: str, leg: Leg, bed: Bed, options: Options, report: Report, 
         report.add(middle(figures))
 
 
-def _measured(side: Side, name: str, leg: Leg, bed: Bed, options: Options) -> tuple[float, str, int]:
+def measured(side: Side, name: str, leg: Leg, bed: Bed, options: Options) -> tuple[float, str, int]:
     with table(bed, name) as fresh:
         rate, note = leg(bed, side, fresh, options)
         return rate, note, load.compare(bed.source, bed.target, fresh)
@@ -74,7 +74,7 @@ def _streaming(size: int) -> Leg:
     return leg
 
 
-def _draining(bed: Bed, side: Side, fresh: str, options: Options) -> tuple[float, str]:
+def draining(bed: Bed, side: Side, fresh: str, options: Options) -> tuple[float, str]:
     side.set_up(fresh)
     try:
         load.bulk(bed.source, fresh, options.rows, USUAL)

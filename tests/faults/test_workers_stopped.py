@@ -84,6 +84,22 @@ def test_a_rolling_restart_of_all_workers_under_load_shows_no_error_and_no_diffe
 
 
 @pytest.mark.long
+def test_a_pool_that_is_scaled_from_one_worker_to_four_and_back_loses_and_doubles_nothing(brokered: System) -> None:
+    brokered.change_pipeline("reporting", {"shards": 4})
+    with Load(brokered.source):
+        brokered.capture()
+        first = worker(brokered)
+        working(brokered, first)
+        others = [worker(brokered) for _ in range(3)]
+        working(brokered, *others)
+        for one in others:
+            ended_in_order(one)
+        working(brokered, first)
+    brokered.assert_same()
+    assert [word for word in ERRORS if word in first.text()] == []
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("pool", [{"pool": "threads", "concurrency": 3}, {"concurrency": 3}], ids=str)
 def test_workers_of_several_tasks_at_a_time_that_are_killed_lose_and_double_nothing(
     system: System, pool: dict[str, object]
