@@ -1,7 +1,7 @@
 """Makes the passwords of compose.yaml's servers at the first start, and the files by which the servers take them.
 
-Run by the service `credentials` in the image of Worker-Sync; what is there already stays. DIRECTORY is the volume, BROKER
-`redis` or `rabbitmq`. Files may be read by the group of the user 10001, to which compose.yaml adds every server.
+Run by the service `credentials` in the image of Worker-Sync; what is there already stays. DIRECTORY is the volume,
+BROKER `redis` or `rabbitmq`. Files may be read by the group of the user 10001, to which compose.yaml adds every server.
 """
 
 import os

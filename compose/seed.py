@@ -1,25 +1,28 @@
 """Prepares compose.yaml's servers: users, databases, the replica set, and the tables of the demo with their first rows.
 
-Run by the service `seed` in the image of Worker-Sync at every start; what is there already stays. The user `worker_sync`
-gets the rights that the documentation names, and nothing more.
+Run by the service `seed` in the image of Worker-Sync at every start; what is there already stays. The user
+`worker_sync` owns the databases in PostgreSQL; elsewhere it gets the rights that the documentation names.
 """
 
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import pymysql
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+T = TypeVar("T")
+Document = dict[str, Any]
+
 SECRETS = Path("/run/worker-sync")
 USER = "worker_sync"
 #: Seconds; a server may restart once more after its first start.
 PATIENCE_S = 120.0
 ALREADY_INITIALIZED = 23
-NOT_FOUND = 11
+USER_NOT_FOUND = 11
 CUSTOMERS = ("Ada", "Grace", "Edsger", "Barbara", "Donald")
 
 POSTGRES_TABLES = """
@@ -32,25 +35,31 @@ POSTGRES_TABLES = """
         placed timestamptz NOT NULL DEFAULT now()
     );
 """
-MARIADB_TABLES = (
-    "CREATE TABLE IF NOT EXISTS billing.invoices (id INT AUTO_INCREMENT PRIMARY KEY, customer INT NOT NULL,"
-    " total DECIMAL(10, 2) NOT NULL, paid TIMESTAMP(3) NULL)",
-    # Made by the capture, if it were allowed to make more than this one.
-    "GRANT CREATE, SELECT, INSERT, UPDATE, DELETE ON billing.worker_sync_stream TO worker_sync@'%'",
-)
-MARIADB_RIGHTS = (
-    "GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO worker_sync@'%'",
-    "GRANT SELECT ON billing.* TO worker_sync@'%'",
-    "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, CREATE TEMPORARY TABLES ON warehouse.*"
-    " TO worker_sync@'%'",
-)
+POSTGRES_ROWS = """
+    INSERT INTO orders (customer, amount, note)
+    SELECT 1 + n %% %s, n * 1.25, 'order ' || n FROM generate_series(1, 1000) n
+"""
+MARIADB_TABLE = """
+    CREATE TABLE IF NOT EXISTS billing.invoices (
+        id INT AUTO_INCREMENT PRIMARY KEY,
+        customer INT NOT NULL,
+        total DECIMAL(10, 2) NOT NULL,
+        paid TIMESTAMP(3) NULL
+    )
+"""
+MARIADB_RIGHTS = {
+    "REPLICATION SLAVE, BINLOG MONITOR": "*.*",
+    "SELECT": "billing.*",
+    "CREATE, SELECT, INSERT, UPDATE, DELETE": "billing.worker_sync_stream",
+    "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, CREATE TEMPORARY TABLES": "warehouse.*",
+}
 
 
 def secret(name: str) -> str:
     return (SECRETS / name).read_text()
 
 
-def patiently[T](attempt: Callable[[], T], errors: type[Exception]) -> T:
+def patiently(attempt: Callable[[], T], errors: type[Exception]) -> T:
     """Try until it works, or the time is over."""
     until = time.monotonic() + PATIENCE_S
     while True:
@@ -64,30 +73,26 @@ def patiently[T](attempt: Callable[[], T], errors: type[Exception]) -> T:
 
 
 def postgres() -> None:
-    def connect(database: str) -> psycopg.Connection[Any]:
-        return psycopg.connect(
-            host="postgres", user="postgres", password=secret("postgres"), dbname=database, autocommit=True
-        )
-
-    with patiently(lambda: connect("postgres"), psycopg.OperationalError) as server:
-        role = "ALTER" if one(server, "SELECT FROM pg_roles WHERE rolname = %s", USER) else "CREATE"
-        server.execute(f"{role} ROLE {USER} LOGIN REPLICATION PASSWORD '{secret('databases')}'")
+    with patiently(lambda: postgres_at("postgres"), psycopg.OperationalError) as server:
+        verb = "ALTER" if one(server, "SELECT FROM pg_roles WHERE rolname = %s", USER) else "CREATE"
+        server.execute(f"{verb} ROLE {USER} LOGIN REPLICATION PASSWORD '{secret('databases')}'")
         server.execute(f"GRANT SET ON PARAMETER session_replication_role TO {USER}")
         for database in ("worker_sync", "shop", "reporting"):
             if not one(server, "SELECT FROM pg_database WHERE datname = %s", database):
                 server.execute(f"CREATE DATABASE {database} OWNER {USER}")
-    with connect("shop") as shop, shop.transaction():
+    with postgres_at("shop") as shop, shop.transaction():
         shop.execute(f"SET ROLE {USER}")
         shop.execute(POSTGRES_TABLES)
         if not one(shop, "SELECT FROM customers LIMIT %s", 1):
-            shop.cursor().executemany(
-                "INSERT INTO customers VALUES (%s, %s, '2024-02-29')", list(enumerate(CUSTOMERS, 1))
-            )
-            shop.execute(
-                "INSERT INTO orders (customer, amount, note) SELECT 1 + n %% %s, n * 1.25, 'order ' || n"
-                " FROM generate_series(1, 1000) n",
-                (len(CUSTOMERS),),
-            )
+            people = list(enumerate(CUSTOMERS, 1))
+            shop.cursor().executemany("INSERT INTO customers VALUES (%s, %s, '2024-02-29')", people)
+            shop.execute(POSTGRES_ROWS, (len(CUSTOMERS),))
+
+
+def postgres_at(database: str) -> psycopg.Connection[Any]:
+    return psycopg.connect(
+        host="postgres", user="postgres", password=secret("postgres"), dbname=database, autocommit=True
+    )
 
 
 def one(connection: psycopg.Connection[Any], query: str, value: object) -> bool:
@@ -103,8 +108,9 @@ def mariadb() -> None:
             cursor.execute(f"CREATE DATABASE IF NOT EXISTS {database}")
         cursor.execute(f"CREATE USER IF NOT EXISTS {USER}@'%'")
         cursor.execute(f"ALTER USER {USER}@'%' IDENTIFIED BY '{secret('databases')}'")
-        for statement in (*MARIADB_RIGHTS, *MARIADB_TABLES):
-            cursor.execute(statement)
+        for rights, where in MARIADB_RIGHTS.items():
+            cursor.execute(f"GRANT {rights} ON {where} TO {USER}@'%'")
+        cursor.execute(MARIADB_TABLE)
         cursor.execute("SELECT 1 FROM billing.invoices LIMIT 1")
         if not cursor.fetchone():
             rows = [(1 + n % len(CUSTOMERS), n * 2.5) for n in range(1, 501)]
@@ -112,19 +118,13 @@ def mariadb() -> None:
 
 
 def mongodb() -> None:
-    with MongoClient[dict[str, Any]](
+    root = MongoClient[Document](
         "mongodb://mongodb", username="root", password=secret("mongodb"), directConnection=True
-    ) as server:
+    )
+    with root as server:
         patiently(lambda: initiate(server), PyMongoError)
         patiently(lambda: demand_primary(server), PyMongoError)
-        roles = [{"role": "readWrite", "db": name} for name in ("catalog", "search")]
-        roles.append({"role": "clusterMonitor", "db": "admin"})
-        try:
-            server.admin.command("updateUser", USER, pwd=secret("databases"), roles=roles)
-        except OperationFailure as error:
-            if error.code != NOT_FOUND:
-                raise
-            server.admin.command("createUser", USER, pwd=secret("databases"), roles=roles)
+        grant(server)
         catalog = server["catalog"]
         if "products" not in catalog.list_collection_names():
             catalog.create_collection("products", changeStreamPreAndPostImages={"enabled": True})
@@ -134,7 +134,7 @@ def mongodb() -> None:
             )
 
 
-def initiate(server: MongoClient[dict[str, Any]]) -> None:
+def initiate(server: MongoClient[Document]) -> None:
     config = {"_id": "rs0", "members": [{"_id": 0, "host": "mongodb:27017"}]}
     try:
         server.admin.command("replSetInitiate", config)
@@ -143,9 +143,20 @@ def initiate(server: MongoClient[dict[str, Any]]) -> None:
             raise
 
 
-def demand_primary(server: MongoClient[dict[str, Any]]) -> None:
+def demand_primary(server: MongoClient[Document]) -> None:
     if not server.admin.command("hello").get("isWritablePrimary"):
         raise PyMongoError("the replica set has no primary yet")
+
+
+def grant(server: MongoClient[Document]) -> None:
+    roles = [{"role": "readWrite", "db": name} for name in ("catalog", "search")]
+    roles.append({"role": "clusterMonitor", "db": "admin"})
+    try:
+        server.admin.command("updateUser", USER, pwd=secret("databases"), roles=roles)
+    except OperationFailure as error:
+        if error.code != USER_NOT_FOUND:
+            raise
+        server.admin.command("createUser", USER, pwd=secret("databases"), roles=roles)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from pymongo import MongoClient
 
-with MongoClient("mongodb://127.0.0.1:27017", serverSelectionTimeoutMS=60_000) as client:
+root: MongoClient[dict[str, object]] = MongoClient("mongodb://127.0.0.1:27017", serverSelectionTimeoutMS=60_000)
+with root as client:
     client.admin.command(
         "createUser",
         os.environ["MONGO_INITDB_ROOT_USERNAME"],
