@@ -15,7 +15,7 @@ from worker_sync.embedded.server import free_port
 #: Made by scripts/test-engine: the client's directory with the plugin `compose`.
 CLIENT: Final = Path("/opt/worker-sync-tests/docker")
 PORTS: Final = ("EXPORTER_PORT", "FLOWER_PORT", "PROMETHEUS_PORT", "ALERTMANAGER_PORT", "GRAFANA_PORT")
-#: Seconds for all that starts: the image is built from the layers of another test, the rest waits for each other.
+#: Seconds for all that starts, one thing after the other.
 UP_S: Final = 600
 SECONDS: Final = 180.0
 PROJECT: Final = "worker-sync"
@@ -75,9 +75,6 @@ def composed(engine: Engine, standins: Mapping[str, str], **more: str) -> Iterat
     """A project that is gone when the block is left."""
     variables = {
         "DOCKER_CONFIG": str(CLIENT),
-        # The builder whose layers are there.
-        "DOCKER_BUILDKIT": "0",
-        "WORKER_SYNC_IMAGE": "worker-sync:composed",
         # Never started, see `up`, but it has to be there.
         "GRAFANA_IMAGE": standins["PROMETHEUS_IMAGE"],
         **{port: str(free_port()) for port in PORTS},

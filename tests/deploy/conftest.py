@@ -41,9 +41,8 @@ def image(engine: Engine) -> str:
 
 @pytest.fixture(scope="session")
 def standins(engine: Engine, image: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The variables by which compose.yaml takes images that are made here; `image` has brought their base."""
-    assert image
-    return made.build(engine, tmp_path_factory.mktemp("standins"))
+    """The variables by which compose.yaml takes images that are made here; `image` has brought their base, too."""
+    return {"WORKER_SYNC_IMAGE": image, **made.build(engine, tmp_path_factory.mktemp("standins"))}
 
 
 @pytest.fixture(scope="module")
