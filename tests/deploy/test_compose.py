@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from tests.deploy.browser import picture_of, text_of
-from tests.deploy.composed import SECONDS, Composed, composed
+from tests.deploy.composed import ANYWHERE, SECONDS, Composed, composed
 from tests.deploy.engine import Engine
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_prometheus import Prometheus
@@ -55,18 +55,18 @@ def write(system: Composed) -> None:
     """Rows in every source, by the servers' own clients where they have one."""
     system.exec("postgres", "psql", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-qc", ORDERS, "shop")
     system.exec("mariadb", "mariadb", "--defaults-file=/run/worker-sync/mariadb.cnf", "billing", "-e", INVOICES)
-    system.exec("worker-sync", "python", "-c", PRODUCTS)
+    system.exec(ANYWHERE, "python", "-c", PRODUCTS)
 
 
-def rows(system: Composed) -> dict[str, int]:
-    """How many rows each pipeline's table has, in the source and, once all is applied, in the target."""
+def rows(system: Composed, *pipelines: str) -> dict[str, int]:
+    """How many rows the pipelines' tables have, in the source and, once all is applied, in the target."""
     found = {}
-    for pipeline, table in PIPELINES.items():
+    for pipeline in pipelines:
         system.worker_sync("wait", pipeline, "--timeout", "120")
         [compared] = [
             one
             for one in json.loads(system.worker_sync("verify", pipeline, "--json"))["tables"]
-            if one["table"] == table
+            if one["table"] == PIPELINES[pipeline]
         ]
         assert compared["source_rows"] == compared["target_rows"], compared
         found[pipeline] = int(compared["source_rows"])
@@ -77,15 +77,12 @@ def test_rows_that_are_written_to_the_sources_appear_in_the_targets(system: Comp
     states = system.services()
     assert {name: states.pop(name) for name in ONCE} == dict.fromkeys(ONCE, "exited 0")
     assert states == dict.fromkeys(states, "healthy")
-    before = rows(system)
-    write(system)
-    after = rows(system)
-    assert before == {
-        "shop-to-warehouse": 1000,
+    assert rows(system, "shop-to-search", "catalog-to-reporting") == {
         "shop-to-search": 1000,
-        "billing-to-reporting": 500,
         "catalog-to-reporting": 300,
     }
+    write(system)
+    after = rows(system, *PIPELINES)
     assert after == {
         "shop-to-warehouse": 1300 - 1300 // 7,
         "shop-to-search": 1300 - 1300 // 7,
@@ -110,7 +107,7 @@ def test_pipelines_heal_when_a_container_is_killed(system: Composed, service: st
     os.kill(killed, signal.SIGKILL)
     write(system)
     eventually(lambda: system.state(service)["Pid"] not in (0, killed), SECONDS, f"{service} runs again")
-    assert len(rows(system)) == len(PIPELINES)
+    rows(system, "shop-to-warehouse", "billing-to-reporting")
     eventually(lambda: system.state(service)["Health"]["Status"] == "healthy", SECONDS, f"{service} is healthy again")
 
 
@@ -181,10 +178,10 @@ def shows(url: str, words: list[str], directory: Path) -> bool:
 
 
 def test_another_up_goes_on_where_it_was_and_down_leaves_nothing_behind(system: Composed) -> None:
-    before = rows(system)
+    before = rows(system, "shop-to-search", "billing-to-reporting")
     system.compose("down", "--timeout", "30")
     system.up()
-    assert rows(system) == before
+    assert rows(system, *before) == before
     system.down()
     assert system.leftovers() == []
 
@@ -195,4 +192,4 @@ def test_the_same_runs_on_rabbitmq(engine: Engine, standins: dict[str, str]) -> 
         assert system.services()["rabbitmq"] == "healthy"
         assert "redis" not in system.services()
         write(system)
-        assert len(rows(system)) == len(PIPELINES)
+        assert set(rows(system, *PIPELINES)) == set(PIPELINES)
