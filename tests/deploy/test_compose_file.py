@@ -27,7 +27,7 @@ THEIRS = re.compile(r"\$\{[A-Z]+_IMAGE:-[a-z/]+:v?\d+[.\d]*\}")
 
 
 def make_credentials(directory: Path, broker: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, COMPOSE / "credentials.py"]
+    command = [sys.executable, str(COMPOSE / "credentials.py")]
     variables = {"DIRECTORY": str(directory), "BROKER": broker}
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
