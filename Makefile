@@ -32,7 +32,7 @@ faults: setup  ## Every accident, also the many repetitions of each
 	$(BIN)/pytest -m "long or not long" tests/faults $(ARGS)
 	$(BIN)/pytest -m long tests --ignore=tests/faults $(ARGS) || [ $$? -eq 5 ]
 
-test-deploy: setup  ## Build the image and run the roles in containers (root on Debian: starts a container engine)
+test-deploy: setup  ## Build the image, run the roles and compose.yaml in containers (root on Debian: starts a container engine)
 	@scripts/test-servers
 	@scripts/test-engine
 	$(BIN)/pytest -m deploy tests/deploy tests/chart $(ARGS)

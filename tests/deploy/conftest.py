@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.engine import Engine
+from tests.deploy import standins as made
+from tests.deploy.composed import Composed, composed
+from tests.deploy.engine import ROOT, Engine
 from tests.deploy.engine import engine as running_engine
 from tests.fixtures.fix_postgres import new_database
 
-ROOT = Path(__file__).parents[2]
 #: Made by scripts/test-engine; it goes by the name that the Dockerfile begins with.
 BASE = Path("/opt/worker-sync-tests/trixie.tar")
 BASE_NAME = "debian:trixie-slim"
@@ -36,3 +37,17 @@ def image(engine: Engine) -> str:
     engine.must("import", BASE, BASE_NAME)
     engine.build(IMAGE, ROOT, "--build-arg", "REVISION=tested")
     return IMAGE
+
+
+@pytest.fixture(scope="session")
+def standins(engine: Engine, image: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables by which compose.yaml takes images that are made here; `image` has brought their base, too."""
+    return {"WORKER_SYNC_IMAGE": image, **made.build(engine, tmp_path_factory.mktemp("standins"))}
+
+
+@pytest.fixture(scope="module")
+def system(engine: Engine, standins: dict[str, str]) -> Iterator[Composed]:
+    """What `docker compose up` has started."""
+    with composed(engine, standins) as found:
+        found.up()
+        yield found

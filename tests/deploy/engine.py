@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 from tests.fixtures.eventually import eventually
 
+ROOT = Path(__file__).parents[2]
 START_S = 60.0
 BUILD_S = 1500.0
 END_S = 30.0
@@ -28,15 +30,18 @@ class Done:
 class Engine:
     socket: Path
 
-    def run(self, *arguments: str | Path, seconds: float = 120.0) -> Done:
-        """`docker ARGUMENTS`, however it ends."""
+    def run(self, *arguments: str | Path, seconds: float = 120.0, more: Mapping[str, str] | None = None) -> Done:
+        """`docker ARGUMENTS`, however it ends, with `more` variables."""
         command = ["docker", "--host", f"unix://{self.socket}", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        variables = {**os.environ, **(more or {})}
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds, check=False, env=variables, cwd=ROOT
+        )
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def must(self, *arguments: str | Path, seconds: float = 120.0) -> str:
+    def must(self, *arguments: str | Path, seconds: float = 120.0, more: Mapping[str, str] | None = None) -> str:
         """The same; what it said. It has to succeed."""
-        done = self.run(*arguments, seconds=seconds)
+        done = self.run(*arguments, seconds=seconds, more=more)
         assert done.code == 0, f"docker {' '.join(map(str, arguments))}\n{done.out[-4000:]}\n{done.err[-4000:]}"
         return done.out.strip()
 
