@@ -32,7 +32,7 @@ HOME: Final = Path("/opt/worker-sync-tests/kubernetes")
 TOKEN: Final = "the-administrators"
 START_S: Final = 120.0
 END_S: Final = 30.0
-#: What an API server alone doesn't do; nobody would ever be told.
+#: For one call of a program, or one question.
 SECONDS: Final = 120.0
 
 Done = subprocess.CompletedProcess[str]
@@ -90,7 +90,7 @@ class Cluster:
         return self.run("kubectl", *arguments, stdin=yaml.safe_dump_all(objects))
 
     def objects(self, namespace: str) -> dict[tuple[str, str], Object]:
-        """Everything in a namespace by kind and name, but for Helm's own records and what it was given by a controller."""
+        """Everything in a namespace by kind and name, but for Helm's records and the account that each one has."""
         found: dict[tuple[str, str], Object] = {}
         for path, kind in self._kinds:
             for one in self.ask(path.format(namespace))["items"]:
@@ -201,9 +201,7 @@ def _kubeconfig(found: Cluster) -> Mapping[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {"name": "test", "cluster": {"server": found.url, "certificate-authority": str(found.authority)}}
-        ],
+        "clusters": [{"name": "test", "cluster": {"server": found.url, "certificate-authority": str(found.authority)}}],
         "users": [{"name": "admin", "user": {"token": TOKEN}}],
         "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
         "current-context": "test",

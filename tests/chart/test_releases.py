@@ -1,0 +1,174 @@
+"""A release lives on a real API server: installed, upgraded, rolled back, refused, and removed, by both Helms."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.chart.cluster import Cluster, plain
+from tests.chart.node import node
+from tests.chart.rendering import CHART, DEVELOPMENT, HELMS, Object, hook, render
+
+pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
+
+Live = dict[tuple[str, str], Object]
+
+#: One of everything, with a pool more than the chart has.
+FIRST: dict[str, Any] = {
+    "image": {"tag": "1.0.0"},
+    "priorityClass": {"create": True, "value": 1000},
+    "pod": {"podDisruptionBudget": True},
+    "workerPools": {
+        "sync": {"replicas": 1},
+        "spare": {"queues": ["backup"], "autoscaling": {"enabled": True}},
+    },
+    "exporter": {"ingress": {"enabled": True, "host": "here.example.com", "className": "nginx"}},
+    "networkPolicy": {"enabled": True},
+    "monitoring": {
+        "serviceMonitor": {"enabled": True},
+        "rules": {"enabled": True},
+        "dashboards": {"enabled": True},
+    },
+}
+#: Another image and configuration, a larger pool, and what was optional is gone.
+SECOND: dict[str, Any] = {
+    "image": {"tag": "2.0.0"},
+    "config": {"log": {"level": "info"}},
+    "workerPools": {"sync": {"replicas": 4}},
+    "networkPolicy": {"enabled": True},
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """The release `ws` in a namespace of its own."""
+
+    cluster: Cluster
+    namespace: str
+    program: str
+
+    def helm(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
+        """What Helm says; it has to succeed."""
+        return self.cluster.must(self.program, *self._full(arguments, values), stdin=json.dumps(values))
+
+    def refused(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
+        done = self.cluster.run(self.program, *self._full(arguments, values), stdin=json.dumps(values))
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+    def _full(self, arguments: tuple[str, ...], values: Mapping[str, Any] | None) -> list[str]:
+        given = [] if values is None else [str(CHART), "--values", str(DEVELOPMENT), "--values", "-"]
+        return [arguments[0], "ws", *given, *arguments[1:], "--namespace", self.namespace]
+
+    def live(self) -> Live:
+        return {key: plain(one) for key, one in self.cluster.objects(self.namespace).items()}
+
+    def revisions(self) -> list[tuple[int, str]]:
+        """Each with its state."""
+        found = json.loads(self.helm("history", "--output", "json"))
+        return [(one["revision"], one["status"]) for one in found]
+
+    def classes(self) -> set[str]:
+        """Priority classes of this release, which are the cluster's."""
+        found = self.cluster.ask("/apis/scheduling.k8s.io/v1/priorityclasses")["items"]
+        names = {str(one["metadata"]["name"]) for one in found}
+        return {name for name in names if name.startswith(f"{self.namespace}-")}
+
+
+@pytest.fixture(params=HELMS)
+def release(cluster: Cluster, namespace: str, request: pytest.FixtureRequest) -> Release:
+    return Release(cluster, namespace, request.param)
+
+
+def made(values: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """What there has to be of a namespace, by kind and name."""
+    objects = [one for one in render(values, kubernetes="1.37.0") if not hook(one)]
+    return {(one["kind"], one["metadata"]["name"]) for one in objects if one["metadata"].get("namespace")}
+
+
+def image(live: Live, name: str) -> str:
+    return str(live["Deployment", name]["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def test_a_release_is_installed_upgraded_rolled_back_and_removed(release: Release) -> None:
+    with node(release.cluster, release.namespace) as machine:
+        release.helm("install", values=FIRST)
+        first = release.live()
+        # The hooks are gone, with the copies that were made for them.
+        assert set(first) == made(FIRST)
+        assert machine.ran == ["ws-worker-sync-init"]
+        assert release.classes() == {f"{release.namespace}-ws-worker-sync-1000"}
+
+        release.helm("upgrade", values=SECOND)
+        second = release.live()
+        assert set(second) == made(SECOND)
+        assert {kind for kind, _ in set(first) - set(second)} >= {
+            "HorizontalPodAutoscaler",
+            "Ingress",
+            "PrometheusRule",
+        }
+        assert not [name for _, name in second if "spare" in name]
+        assert release.classes() == set()
+        assert second["Deployment", "ws-worker-sync-worker-sync"]["spec"]["replicas"] == 4
+        assert image(first, "ws-worker-sync-beat") == "worker-sync:1.0.0"
+        assert image(second, "ws-worker-sync-beat") == "worker-sync:2.0.0"
+
+        release.helm("rollback", "1")
+        assert release.live() == first
+        assert release.classes() == {f"{release.namespace}-ws-worker-sync-1000"}
+        assert [state for _, state in release.revisions()] == ["superseded", "superseded", "deployed"]
+
+        release.helm("uninstall")
+        assert release.live() == {}
+        assert release.classes() == set()
+    # Before each revision but the one that was rolled back to: what `init` has migrated stays migrated.
+    assert machine.ran == ["ws-worker-sync-init"] * 2
+
+
+def test_wrong_values_change_nothing(release: Release) -> None:
+    with node(release.cluster, release.namespace) as machine:
+        release.helm("install", values=FIRST)
+        before = release.live()
+        for values, says in (
+            ({"workerPools": {"sync": {"replicas": "many"}}}, "workerPools"),
+            ({"workerPools": {"sync": None}}, "no pool of workerPools has the queue sync; add it to one"),
+            ({"config": {"pipelines": None}}, "config has no pipelines and no audit; add one"),
+        ):
+            assert says in release.refused("upgrade", values=values)
+            assert release.live() == before
+        assert release.revisions() == [(1, "deployed")]
+    assert machine.ran == ["ws-worker-sync-init"]
+
+
+def test_an_upgrade_whose_init_fails_leaves_everything_as_it_was(release: Release) -> None:
+    with node(release.cluster, release.namespace):
+        release.helm("install", values=FIRST)
+    before = release.live()
+    with node(release.cluster, release.namespace, succeeds=False):
+        assert "pre-upgrade hooks failed" in release.refused("upgrade", values=SECOND)
+    after = release.live()
+    # The Job stays for its log, with what it needs for it.
+    extra = set(after) - set(before)
+    assert ("Job", "ws-worker-sync-init") in extra
+    assert {name for _, name in extra} == {"ws-worker-sync-init"}
+    assert {key: one for key, one in after.items() if key in before} == before
+    with node(release.cluster, release.namespace) as machine:
+        release.helm("upgrade", values=SECOND)
+    assert set(release.live()) == made(SECOND)
+    assert machine.ran == ["ws-worker-sync-init"]
+
+
+def test_the_tests_of_a_release_are_what_helm_runs(release: Release) -> None:
+    with node(release.cluster, release.namespace) as machine:
+        release.helm("install", values={})
+        machine.ran.clear()
+        release.helm("test")
+        assert sorted(machine.ran) == [
+            f"ws-worker-sync-test-{of}" for of in ("connection", "databases", "metrics", "sync")
+        ]
+    with node(release.cluster, release.namespace, succeeds=False):
+        assert "failed" in release.refused("test")
