@@ -172,3 +172,102 @@ def test_the_tests_of_a_release_are_what_helm_runs(release: Release) -> None:
         ]
     with node(release.cluster, release.namespace, succeeds=False):
         assert "failed" in release.refused("test")
+
+
+#: Two pools with disks.
+DISKS: dict[str, Any] = {
+    "workerPools": {
+        name: {"queues": ["backup"], "persistence": {"enabled": True, "mountPath": "/var/lib/worker-sync/here"}}
+        for name in ("one", "two")
+    }
+}
+
+
+def test_the_disk_of_a_pool_that_is_gone_stays_and_is_found_again(release: Release) -> None:
+    with node(release.cluster, release.namespace):
+        release.helm("install", values=DISKS)
+        first = release.live()
+        release.helm("upgrade", values={"workerPools": {"one": DISKS["workerPools"]["one"]}})
+        left = {(kind, name) for kind, name in release.live() if name == "ws-worker-sync-worker-two"}
+        assert left == {("PersistentVolumeClaim", "ws-worker-sync-worker-two")}
+        if release.program == "helm":
+            release.helm("rollback", "1")
+        else:
+            # Helm 3 stumbles over what it kept; an upgrade with the former values takes it.
+            assert "no PersistentVolumeClaim with the name" in release.refused("rollback", "1")
+            release.helm("upgrade", values=DISKS)
+        assert release.live() == first
+        release.helm("uninstall")
+        assert {kind for kind, _ in release.live()} == {"PersistentVolumeClaim"}
+        release.helm("install", values=DISKS)
+        assert release.live() == first
+
+
+def test_another_value_is_another_priority_class(release: Release) -> None:
+    with node(release.cluster, release.namespace):
+        release.helm("install", values={"priorityClass": {"create": True, "value": 1000}})
+        release.helm("upgrade", values={"priorityClass": {"create": True, "value": 2000}})
+    name = f"{release.namespace}-ws-worker-sync-2000"
+    assert release.classes() == {name}
+    beat = release.live()["Deployment", "ws-worker-sync-beat"]
+    assert beat["spec"]["template"]["spec"]["priorityClassName"] == name
+
+
+def test_a_trial_is_upgraded_and_rolled_back(release: Release) -> None:
+    trial: dict[str, Any] = {"trial": {"enabled": True}, "secret": {"values": {"TRIAL_PASSWORD": "secret"}}}
+    with node(release.cluster, release.namespace) as machine:
+        release.helm("install", values=trial)
+        first = release.live()
+        # The Jobs are no hooks: they run beside the servers that they wait for.
+        assert set(first) == made(trial)
+        release.helm("upgrade", values={**trial, "image": {"tag": "2.0.0"}})
+        jobs = {name for kind, name in release.live() if kind == "Job"}
+        assert jobs == {"ws-worker-sync-init-2", "ws-worker-sync-trial-seed-2"}
+        release.helm("rollback", "1")
+        assert set(release.live()) == set(first)
+        release.helm("uninstall")
+        assert release.live() == {}
+    assert machine.ran.count("ws-worker-sync-init-2") == 1
+
+
+#: What whoever installs needs in the namespace beside Kubernetes' own role `edit`: the kinds of the operators.
+INSTALLER: Object = {
+    "apiVersion": "rbac.authorization.k8s.io/v1",
+    "kind": "Role",
+    "metadata": {"name": "installer"},
+    "rules": [
+        {
+            "apiGroups": ["monitoring.coreos.com"],
+            "resources": ["servicemonitors", "prometheusrules"],
+            "verbs": ["*"],
+        }
+    ],
+}
+
+
+def binding(kind: str, role: str) -> Object:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": role.replace(":", "-")},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "installer"}],
+    }
+
+
+def test_the_rights_of_one_namespace_are_enough_to_install(release: Release) -> None:
+    # Without a controller the role `edit` itself is empty: it is put together from these.
+    parts = [binding("ClusterRole", f"system:aggregate-to-{role}") for role in ("edit", "view")]
+    objects = [INSTALLER, binding("Role", "installer"), *parts]
+    done = release.cluster.apply(objects, release.namespace)
+    assert done.returncode == 0, done.stderr
+    before = set(release.live())
+    values = {key: value for key, value in FIRST.items() if key != "priorityClass"}
+    with node(release.cluster, release.namespace):
+        release.helm("install", "--kube-as-user", "installer", values=values)
+        release.helm("upgrade", "--kube-as-user", "installer", values=SECOND)
+        release.helm("rollback", "1", "--kube-as-user", "installer")
+        assert set(release.live()) - before == made(values)
+        release.helm("uninstall", "--kube-as-user", "installer")
+    assert set(release.live()) == before
+    assert "priorityclasses" in release.refused("install", "--kube-as-user", "installer", values=FIRST)
