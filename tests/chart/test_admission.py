@@ -37,7 +37,7 @@ def moved(objects: list[Object], namespace: str) -> list[Object]:
 
 def pods_of(objects: list[Object]) -> list[Object]:
     """The pods that controllers would make."""
-    found = []
+    found: list[Object] = []
     for number, one in enumerate(objects):
         if one["kind"] in {"Deployment", "StatefulSet", "Job"}:
             template = one["spec"]["template"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.chart.cluster import Cluster, plain
 from tests.chart.node import node
-from tests.chart.rendering import CHART, DEVELOPMENT, HELMS, Object, hook, render
+from tests.chart.rendering import CHART, DEVELOPMENT, HELMS, PRODUCTION, Object, hook, render
 
 pytestmark = [pytest.mark.deploy, pytest.mark.timeout(600)]
 
@@ -51,17 +52,17 @@ class Release:
     namespace: str
     program: str
 
-    def helm(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
-        """What Helm says; it has to succeed."""
-        return self.cluster.must(self.program, *self._full(arguments, values), stdin=json.dumps(values))
+    def helm(self, *arguments: str, values: Mapping[str, Any] | None = None, file: Path = DEVELOPMENT) -> str:
+        """What Helm says; it has to succeed. With values it is about the chart, with those over those of the file."""
+        return self.cluster.must(self.program, *self._full(arguments, values, file), stdin=json.dumps(values))
 
     def refused(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
-        done = self.cluster.run(self.program, *self._full(arguments, values), stdin=json.dumps(values))
+        done = self.cluster.run(self.program, *self._full(arguments, values, DEVELOPMENT), stdin=json.dumps(values))
         assert done.returncode != 0, done.stdout
         return done.stderr
 
-    def _full(self, arguments: tuple[str, ...], values: Mapping[str, Any] | None) -> list[str]:
-        given = [] if values is None else [str(CHART), "--values", str(DEVELOPMENT), "--values", "-"]
+    def _full(self, arguments: tuple[str, ...], values: Mapping[str, Any] | None, file: Path) -> list[str]:
+        given = [] if values is None else [str(CHART), "--values", str(file), "--values", "-"]
         return [arguments[0], "ws", *given, *arguments[1:], "--namespace", self.namespace]
 
     def live(self) -> Live:
@@ -84,9 +85,9 @@ def release(cluster: Cluster, namespace: str, request: pytest.FixtureRequest) ->
     return Release(cluster, namespace, request.param)
 
 
-def made(values: Mapping[str, Any]) -> set[tuple[str, str]]:
+def made(values: Mapping[str, Any], file: Path = DEVELOPMENT) -> set[tuple[str, str]]:
     """What there has to be of a namespace, by kind and name."""
-    objects = [one for one in render(values, kubernetes="1.37.0") if not hook(one)]
+    objects = [one for one in render(values, file, kubernetes="1.37.0") if not hook(one)]
     return {(one["kind"], one["metadata"]["name"]) for one in objects if one["metadata"].get("namespace")}
 
 
@@ -172,6 +173,18 @@ def test_the_tests_of_a_release_are_what_helm_runs(release: Release) -> None:
         ]
     with node(release.cluster, release.namespace, succeeds=False):
         assert "failed" in release.refused("test")
+
+
+def test_the_values_for_production_are_a_release(release: Release) -> None:
+    # Without hooks: the operator whose Secret the Job needs is not here.
+    options = ("--no-hooks", "--set", "image.tag=1.0.0")
+    release.helm("install", *options, values={}, file=PRODUCTION)
+    first = release.live()
+    assert set(first) == made({}, PRODUCTION)
+    release.helm("upgrade", *options, values={"worker": {"replicas": 5}}, file=PRODUCTION)
+    assert release.live() != first
+    release.helm("rollback", "1", "--no-hooks")
+    assert release.live() == first
 
 
 #: Two pools with disks.
