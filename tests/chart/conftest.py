@@ -8,6 +8,8 @@ import pytest
 
 from tests.chart.cluster import Cluster
 from tests.chart.cluster import cluster as running_cluster
+from tests.chart.release import Release
+from tests.chart.rendering import HELMS
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,9 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def namespace(cluster: Cluster) -> str:
     return cluster.namespace()
+
+
+@pytest.fixture(params=HELMS)
+def release(cluster: Cluster, namespace: str, request: pytest.FixtureRequest) -> Release:
+    """A release of each Helm, which is not yet there."""
+    return Release(cluster, namespace, request.param)
