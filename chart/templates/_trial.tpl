@@ -13,7 +13,7 @@ Each has
 {{- $servers := list -}}
 {{- if .Values.trial.enabled -}}
 {{- $password := dict "secretKeyRef" (dict "name" (include "worker-sync.secret" .) "key" "TRIAL_PASSWORD") -}}
-{{- $servers = append $servers (dict "name" "postgresql" "port" 5432
+{{- $servers = append $servers (dict "name" "postgres" "port" 5432
       "args" (list "postgres" "-c" "wal_level=logical" "-c" "max_connections=200")
       "env" (list
         (dict "name" "PGDATA" "value" "/data/pgdata")

@@ -142,6 +142,8 @@ def check(objects: list[Object]) -> None:
     names = [(one["kind"], one["metadata"]["name"]) for one in objects]
     assert len(names) == len(set(names))
     assert max(len(name) for _, name in names) <= 63
+    # Its pods have a label of its name and 11 characters more.
+    assert [name for kind, name in names if kind == "StatefulSet" and len(name) > 52] == []
     assert dangling(objects) == []
     assert astray(objects) == []
     for kind in ("Deployment", "Service", "PodDisruptionBudget", "ServiceMonitor"):
@@ -188,7 +190,8 @@ def test_long_names_stay_apart() -> None:
         "databases": {name: {"url": f"postgresql://h/{name}"} for name in (a, b)},
         "pipelines": {"one": {"source": a, **pipeline}, "two": {"source": b, **pipeline}},
     }
-    objects = render({"config": config}, release="r" * 50)
+    trial = {"trial": {"enabled": True}, "secret": {"values": {"TRIAL_PASSWORD": "secret"}}}
+    objects = render({"config": config, **trial}, release="r" * 50)
     check(objects)
     captures = [one for one in of(objects, "Deployment") if "-capture-" in one["metadata"]["name"]]
     args = sorted(one["spec"]["template"]["spec"]["containers"][0]["args"] for one in captures)

@@ -40,7 +40,7 @@ def test_nothing_of_a_trial_is_there_unless_it_is_asked_for() -> None:
 
 def test_nothing_but_the_release_reaches_the_servers_of_a_trial() -> None:
     objects = render(file=TRIAL)
-    for name in ("trial-postgresql", "trial-redis"):
+    for name in ("trial-postgres", "trial-redis"):
         [rule] = only(objects, "NetworkPolicy", name)["spec"]["ingress"]
         [peer] = rule["from"]
         assert set(peer) == {"podSelector"}
@@ -66,7 +66,7 @@ class Servers:
 
     def moved(self, objects: list[Object]) -> list[Object]:
         """The objects with the addresses of these servers, and without the servers themselves."""
-        variables = {"TRIAL_POSTGRESQL": self.postgresql, "TRIAL_REDIS": self.redis}
+        variables = {"TRIAL_POSTGRES": self.postgresql, "TRIAL_REDIS": self.redis}
         rest = [one for one in objects if one["kind"] != "StatefulSet" and "trial-seed" not in one["metadata"]["name"]]
         for one in rest:
             spec = one.get("spec", {})
@@ -78,7 +78,7 @@ class Servers:
 
 @contextmanager
 def servers(objects: list[Object]) -> Iterator[Servers]:
-    options = container(objects, "StatefulSet", "trial-postgresql")["args"]
+    options = container(objects, "StatefulSet", "trial-postgres")["args"]
     assert [option for option in options if "=" not in option] == ["postgres", *["-c"] * (len(options) // 2)]
     settings = dict(option.split("=") for option in options if "=" in option)
     with server_directory("trial") as directory:
