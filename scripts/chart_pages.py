@@ -26,8 +26,8 @@ _INTRODUCTION = """\
 <!-- Made by scripts/chart_pages.py: change values.yaml, then run `make docs`. -->
 
 Deploys [Worker-Sync](../README.md) with Helm 3 or 4 on Kubernetes 1.25 or newer. How to use it:
-[Deploy on Kubernetes](../docs/how-to/deploy-on-kubernetes.md). Ready values: `values-development.yaml`,
-`values-staging.yaml`, `values-production.yaml`.
+[Deploy on Kubernetes](../docs/how-to/deploy-on-kubernetes.md). Ready values: `values-trial.yaml` (with databases and a
+broker), `values-development.yaml`, `values-staging.yaml`, `values-production.yaml`.
 
 ```text
 helm install worker-sync chart --set-file config=worker-sync.yaml --set secret.existing=worker-sync

@@ -48,6 +48,11 @@
 {{- if gt (len (without $secrets false)) 1 -}}
 {{- $found = append $found "secret has more than one of values, existing and external.enabled; leave one" -}}
 {{- end -}}
+{{- if and .Values.trial.enabled .Values.secret.values (not .Values.secret.values.TRIAL_PASSWORD) -}}
+{{- $found = append $found "trial needs a password; give one: --set secret.values.TRIAL_PASSWORD=..." -}}
+{{- else if and .Values.trial.enabled (not (include "worker-sync.secret" .)) -}}
+{{- $found = append $found "trial needs a Secret with the key TRIAL_PASSWORD; give one: --set secret.values.TRIAL_PASSWORD=..." -}}
+{{- end -}}
 {{- dict "problems" $found | toYaml -}}
 {{- end -}}
 

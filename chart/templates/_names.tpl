@@ -33,6 +33,18 @@
 {{- if or .Values.secret.values .Values.secret.external.enabled -}}yes{{- end -}}
 {{- end -}}
 
+{{/* The name of the Secret, empty if there is none. */}}
+{{- define "worker-sync.secret" -}}
+{{- ternary (include "worker-sync.fullname" .) .Values.secret.existing (include "worker-sync.ownSecret" . | not | not) -}}
+{{- end -}}
+
+{{/* The PriorityClass that the chart makes. Kubernetes changes none, so that another value is another class. */}}
+{{- define "worker-sync.priorityClass" -}}
+{{- if .Values.priorityClass.create -}}
+{{- printf "%s-%s-%d" .Release.Namespace (include "worker-sync.fullname" .) (int .Values.priorityClass.value) -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "worker-sync.image" -}}
 {{- with .Values.image -}}
 {{- .repository }}:{{ .tag | default $.Chart.AppVersion }}{{ with .digest }}@{{ . }}{{ end -}}
@@ -68,12 +80,13 @@ worker-sync/role: {{ .role.short }}
 
 {{/*
 What `worker-sync init` needs has to be there before the release's own objects are: each of them has a copy that is a
-hook, made before the Job and removed after it. One entry per copy: what its name ends in, and its annotations.
+hook, made before the Job and removed after it. One entry per copy: what its name ends in, and its annotations. In a trial
+the Job is no hook, because its databases are objects of the release.
 */}}
 {{- define "worker-sync.copies" -}}
 copies:
   - {suffix: "", annotations: {}}
-  {{- if .Values.init.enabled }}
+  {{- if and .Values.init.enabled (not .Values.trial.enabled) }}
   - suffix: -init
     annotations:
       helm.sh/hook: pre-install,pre-upgrade

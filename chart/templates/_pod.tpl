@@ -11,9 +11,9 @@ itself, the Secret's keys as files in secrets/, and the disk around them, which 
 {{- $settings := $role.settings -}}
 {{- $disk := $role.disk | default dict -}}
 {{- $copy := .copy | default "" -}}
-{{- $secret := $root.Values.secret.existing -}}
+{{- $secret := include "worker-sync.secret" $root -}}
 {{- if include "worker-sync.ownSecret" $root -}}
-{{- $secret = printf "%s%s" (include "worker-sync.fullname" $root) $copy -}}
+{{- $secret = printf "%s%s" $secret $copy -}}
 {{- end -}}
 {{- $account := include "worker-sync.serviceAccount" $root -}}
 {{- if $root.Values.serviceAccount.create -}}
@@ -28,7 +28,8 @@ imagePullSecrets:
   - name: {{ . }}
   {{- end }}
 {{- end }}
-{{- with $settings.priorityClassName }}
+{{- /* Before the release there is no class of ours. */}}
+{{- with $settings.priorityClassName | default (ternary "" (include "worker-sync.priorityClass" $root) (ne $copy "")) }}
 priorityClassName: {{ . }}
 {{- end }}
 terminationGracePeriodSeconds: {{ $role.grace }}
@@ -67,6 +68,9 @@ containers:
     env:
       - {name: WORKER_SYNC_CONFIG, value: /var/lib/worker-sync/worker-sync.yaml}
       - {name: WORKER_SYNC_RUN_DIR, value: /run/worker-sync}
+      {{- with include "worker-sync.trialEnv" $root }}
+      {{- . | nindent 6 }}
+      {{- end }}
       {{- with concat $root.Values.env ($settings.env | default list) }}
       {{- toYaml . | nindent 6 }}
       {{- end }}

@@ -28,6 +28,7 @@ FOREIGN: Final = frozenset({"ServiceMonitor", "PrometheusRule", "ScaledObject", 
 DEVELOPMENT: Final = CHART / "values-development.yaml"
 PRODUCTION: Final = CHART / "values-production.yaml"
 STAGING: Final = CHART / "values-staging.yaml"
+TRIAL: Final = CHART / "values-trial.yaml"
 NAMESPACE: Final = "data"
 SECONDS: Final = 60
 

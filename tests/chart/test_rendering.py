@@ -17,16 +17,18 @@ from tests.chart.rendering import (
     NAMESPACE,
     PRODUCTION,
     STAGING,
+    TRIAL,
     Object,
     helm,
     hook,
     of,
+    only,
     pods,
     problems,
     render,
 )
 
-FILES = (DEVELOPMENT, STAGING, PRODUCTION)
+FILES = (DEVELOPMENT, STAGING, PRODUCTION, TRIAL)
 INGRESS = {"enabled": True, "host": "here.example.com", "tlsSecret": "tls", "className": "nginx"}
 
 TOGGLES: dict[str, Mapping[str, Any]] = {
@@ -69,6 +71,17 @@ TOGGLES: dict[str, Mapping[str, Any]] = {
     },
     "a secret that exists": {"secret": {"values": None, "existing": "mine"}},
     "no secret": {"secret": {"values": None}},
+    "a class of ours": {"priorityClass": {"create": True, "value": -10}, "beat": {"priorityClassName": "high"}},
+    "servers for a trial": {
+        "trial": {"enabled": True, "storageClass": "fast"},
+        "secret": {"values": {"TRIAL_PASSWORD": "secret"}},
+        "networkPolicy": {"enabled": True},
+    },
+    "a trial without rows": {
+        "trial": {"enabled": True, "seed": False},
+        "secret": {"values": None, "existing": "mine"},
+        "init": {"enabled": False},
+    },
     "one disk for one pod": {"capture": {"persistence": {"enabled": True, "accessModes": ["ReadWriteOnce"]}}},
 }
 
@@ -80,8 +93,9 @@ def of_the_release(objects: list[Object], kind: str) -> set[str]:
 def dangling(objects: list[Object]) -> list[str]:
     """References of pods to objects that are not there when the pod is: before the release, only other hooks are."""
     found = []
+    hooks = {f"Job {one['metadata']['name']}" for one in of(objects, "Job") if hook(one)}
     for name, pod in pods(objects):
-        early = name.startswith("Job")
+        early = name in hooks
         there = {
             kind: {one["metadata"]["name"] for one in of(objects, kind) if bool(hook(one)) is early}
             for kind in ("ConfigMap", "Secret", "ExternalSecret", "ServiceAccount", "PersistentVolumeClaim")
@@ -89,7 +103,9 @@ def dangling(objects: list[Object]) -> list[str]:
         there["Secret"] |= there["ExternalSecret"] | {"mine", "worker-sync-staging"}
         there["ConfigMap"] |= {"worker-sync-ca"}  # the user's own, in the values for production
         there["ServiceAccount"] |= {"default"}
-        wanted = [("ServiceAccount", pod["serviceAccountName"])]
+        wanted = [("ServiceAccount", pod.get("serviceAccountName", "default"))]
+        owner = only(objects, *name.split())
+        claimed = {claim["metadata"]["name"] for claim in owner["spec"].get("volumeClaimTemplates", [])}
         for volume in pod["volumes"]:
             wanted += [("ConfigMap", volume["configMap"]["name"])] if "configMap" in volume else []
             wanted += [("Secret", volume["secret"]["secretName"])] if "secret" in volume else []
@@ -98,7 +114,7 @@ def dangling(objects: list[Object]) -> list[str]:
         for container in pod["containers"]:
             wanted += [("Secret", entry["secretRef"]["name"]) for entry in container.get("envFrom", [])]
             mounted = {mount["name"] for mount in container["volumeMounts"]}
-            assert mounted <= {volume["name"] for volume in pod["volumes"]}, name
+            assert mounted <= {volume["name"] for volume in pod["volumes"]} | claimed, name
         found += [f"{name}: {kind} {wants}" for kind, wants in wanted if wants not in there[kind]]
     return found
 
@@ -110,7 +126,8 @@ def astray(objects: list[Object]) -> list[str]:
     return [
         one["metadata"]["name"]
         for one in objects
-        if not wanted <= set(one["metadata"]["labels"]) or one["metadata"].get("namespace") != NAMESPACE
+        if not wanted <= set(one["metadata"]["labels"])
+        or one["metadata"].get("namespace") != (None if one["kind"] == "PriorityClass" else NAMESPACE)
     ]
 
 
@@ -125,16 +142,18 @@ def check(objects: list[Object]) -> None:
     names = [(one["kind"], one["metadata"]["name"]) for one in objects]
     assert len(names) == len(set(names))
     assert max(len(name) for _, name in names) <= 63
+    # Its pods have a label of its name and 11 characters more.
+    assert [name for kind, name in names if kind == "StatefulSet" and len(name) > 52] == []
     assert dangling(objects) == []
     assert astray(objects) == []
     for kind in ("Deployment", "Service", "PodDisruptionBudget", "ServiceMonitor"):
         for one in of(objects, kind):
             chosen = [
                 found
-                for found in of(objects, "Deployment")
+                for found in of(objects, "Deployment") + of(objects, "StatefulSet")
                 if selects(one, found["spec"]["template"]["metadata"]["labels"])
             ]
-            assert len(chosen) == 1, f"{kind} {one['metadata']['name']} selects {len(chosen)} deployments"
+            assert len(chosen) == 1, f"{kind} {one['metadata']['name']} selects {len(chosen)} sets of pods"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -154,6 +173,7 @@ def test_the_switches_try_every_kind_of_object() -> None:
     tried = {one["kind"] for toggles in TOGGLES.values() for one in render(toggles)}
     tried |= {one["kind"] for one in render(file=PRODUCTION, kubernetes=KUBERNETES[1])}
     assert tried >= {"HorizontalPodAutoscaler", "Ingress", "Job", "NetworkPolicy", "PersistentVolumeClaim", "Pod"}
+    assert tried >= {"PriorityClass", "StatefulSet"}
     assert tried >= FOREIGN - {"PrometheusRule"}  # which depends on files that may not be there
 
 
@@ -170,7 +190,8 @@ def test_long_names_stay_apart() -> None:
         "databases": {name: {"url": f"postgresql://h/{name}"} for name in (a, b)},
         "pipelines": {"one": {"source": a, **pipeline}, "two": {"source": b, **pipeline}},
     }
-    objects = render({"config": config}, release="r" * 50)
+    trial = {"trial": {"enabled": True}, "secret": {"values": {"TRIAL_PASSWORD": "secret"}}}
+    objects = render({"config": config, **trial}, release="r" * 50)
     check(objects)
     captures = [one for one in of(objects, "Deployment") if "-capture-" in one["metadata"]["name"]]
     args = sorted(one["spec"]["template"]["spec"]["containers"][0]["args"] for one in captures)

@@ -25,6 +25,8 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 #: Sections whose keys are settings of `pod` too, which stand in `pod` alone.
 ROLES = ("capture", "worker", "beat", "exporter", "flower", "init")
+#: What is written as Kubernetes writes it, and explained as a whole.
+PARTS = ("pod.resources.", "pod.securityContext.", "trial.resources.")
 #: Mappings whose keys are the user's.
 FREE = {"captures", "workerPools"}
 
@@ -92,7 +94,7 @@ def test_the_page_of_the_values_is_current_and_leaves_out_nothing() -> None:
     assert done.returncode == 0, done.stderr
     rows = set(re.findall(r"^\| `([\w.]+)` \|", (CHART / "README.md").read_text(encoding="utf-8"), re.MULTILINE))
     keys = {f"{path}.{key}" if path else key for path, _ in objects(SCHEMA) for key in at_or_nothing(path)}
-    undocumented = {key for key in keys - rows if not key.startswith(("pod.resources.", "pod.securityContext."))}
+    undocumented = {key for key in keys - rows if not key.startswith(PARTS)}
     assert undocumented == set()
 
 
