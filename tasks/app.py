@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from celery.signals import beat_init, setup_logging, worker_init
@@ -40,8 +41,11 @@ def _configure_log(**_: Any) -> None:
 
 
 @worker_init.connect
-def _trace_worker(**_: Any) -> None:
-    """`worker-sync worker` has begun before, and says what is wrong; Celery logs it and goes on."""
+def _prepare_worker(**_: Any) -> None:
+    """`worker-sync worker` has begun to trace before, and says what is wrong; Celery logs it and goes on."""
+    if settings().log.format == "json":
+        # It says that it stops in plain text, from its signal handler, between lines of JSON.
+        vars(sys.modules["celery.apps.worker"])["safe_say"] = lambda *_, **__: None
     tracing.begin(settings(), "worker")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,8 @@ from worker_sync.core.settings import Settings
 
 if TYPE_CHECKING:
     from tasks.queues import Pool, PoolName
+
+_log = logging.getLogger(__name__)
 
 
 def _begin(ctx: click.Context, traced_as: str = "") -> Settings:
@@ -173,7 +176,7 @@ def exporter(ctx: click.Context, host: str | None, port: int | None) -> int:
         collector = Collector(space.settings, space.store, depths, ledger)
         address = host or settings.exporter.host, settings.exporter.port if port is None else port
         with MetricsServer(collector, *address, space.store.ping, alive.say) as server:
-            click.echo(f"serving {server.url}/metrics", err=True)
+            _log.info("serving %s/metrics", server.url, extra=log.event("serving", url=server.url))
             stop.wait()
         depths.close()
         if ledger is not None:

@@ -115,7 +115,7 @@ def parsed(traceparent: str) -> SpanContext | None:
         trace_id, span_id, flags = (int(part, 16) for part in parts[1:4])
     except ValueError:
         return None
-    found = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags & TraceFlags.SAMPLED))
+    found = SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(flags))
     return found if found.is_valid else None
 
 
