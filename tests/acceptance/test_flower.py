@@ -105,6 +105,7 @@ def watched(postgres: str, redis_url: str, tmp_path: Path) -> Iterator[Watched]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_flower_asks_who_it_is_shows_summaries_and_remembers_over_restarts(watched: Watched, tmp_path: Path) -> None:
     flower = watched.start("flower")
     eventually(lambda: watched.get("/healthcheck")[0] == 200, 60, "Flower answers")
