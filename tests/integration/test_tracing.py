@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -19,7 +20,8 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
 from tests.fixtures.otlp import Collector, Span, collector
 from tests.fixtures.program import simple_config, start, worker_sync, write_config
-from worker_sync.core.spans import ATTRIBUTES
+from tests.integration.worker_rig import worker_rig
+from worker_sync.core.spans import ATTRIBUTES, PARENT
 from worker_sync.store import ControlStore
 
 pytestmark = pytest.mark.slow
@@ -164,3 +166,49 @@ def test_one_trace_leads_from_the_capture_over_the_task_to_the_target_and_no_row
 def dropped(control: str) -> int:
     with ControlStore(control) as store:
         return sum(report.status.get("usage", {}).get("spans_dropped", 0) for report in store.reports.all())
+
+
+ABOVE = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"
+
+
+@pytest.mark.long
+def test_tries_are_siblings_and_what_a_letter_sends_again_refers_to_or_goes_on_in_its_trace(
+    postgres: str, target_db: str, redis_url: str, tmp_path: Path
+) -> None:
+    """In the processes of a prefork pool, each of which sends for itself."""
+    with (
+        new_database(postgres, "control") as control,
+        worker_rig(tmp_path, control, target_db, redis_url) as rig,
+        collector() as listening,
+    ):
+        rig.change({"tracing": {"endpoint": listening.url}})
+        rig.worker("--pool=prefork", "--concurrency=2", queues="default,dead_letter")
+
+        rig.app.send_task("trial.fails", ("transient",), queue="default", headers={PARENT: ABOVE})
+        tries = eventually(
+            lambda: found if len(found := listening.named("trial.fails")) >= 3 else [], 60, "three tries"
+        )
+        assert {(span.trace, span.parent) for span in tries} == {("ab" * 16, "cd" * 8)}
+        assert sorted(span.attributes["worker_sync.try"] for span in tries) == [1, 2, 3]
+        assert {span.attributes["error.type"] for span in tries} == {"Transient"}
+        outcomes = [span.attributes["worker_sync.outcome"] for span in tries]
+        assert sorted(outcomes) == ["failed", "retried", "retried"]
+        [last] = [span for span in tries if span.attributes["worker_sync.outcome"] == "failed"]
+        [letter] = eventually(rig.letters, 60, "the letter")
+        assert letter.trace.split("-")[1:3] == [last.trace, last.id]
+
+        replayed = rig.program("dead-letters", "replay", str(letter.id))
+        assert replayed.code == 0, replayed
+
+        def others() -> list[Span]:
+            return [span for span in listening.named("trial.fails") if span.trace != last.trace]
+
+        again = eventually(others, 60, "it is tried again")[0]
+        assert again.links == (f"{last.trace}-{last.id}",)
+
+        rig.app.send_task("no.such.task", queue="default", headers={PARENT: ABOVE})
+        rig.app.send_task("dead_letters.drain")
+        letters = eventually(lambda: [one for one in rig.letters() if one.task == "no.such.task"], 60, "the message")
+        payload = rig.control.dead_letters.payload(letters[0].id)
+        assert payload is not None
+        assert msgspec.msgpack.decode(payload)["headers"][PARENT] == ABOVE
