@@ -264,6 +264,12 @@ BOARDS: Final = {
                 _PROCESS,
                 ("max by (host) (sync_disk_bytes{@})", "disk of {{host}}"),
             ),
+            graph(
+                "Spans of traces per second, where they are recorded",
+                "ops",
+                "sum by (role, outcome) (rate(sync_spans_total{@}[5m]))",
+                "{{role}} {{outcome}}",
+            ),
         ],
     ),
     "audit": Board(

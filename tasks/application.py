@@ -15,6 +15,7 @@ from kombu import Producer
 from kombu.exceptions import OperationalError
 
 from tasks import rabbitmq
+from worker_sync.core import spans
 from worker_sync.core.secrets import Url
 
 #: The header that says when a message was first published, in seconds since 1970.
@@ -65,6 +66,10 @@ def uses_rabbitmq(app: Celery) -> bool:
 
 @before_task_publish.connect
 def stamp(headers: dict[str, Any] | None = None, **_: Any) -> None:
-    """Brokers don't tell how old a message is. A retry keeps the time of its first message."""
-    if headers is not None:
-        headers.setdefault(PUBLISHED_AT, time.time())
+    """Brokers don't tell how old a message is, or which trace it belongs to. A retry keeps what its first message
+    said."""
+    if headers is None:
+        return
+    headers.setdefault(PUBLISHED_AT, time.time())
+    if parent := spans.traceparent():
+        headers.setdefault(spans.PARENT, parent)

@@ -32,10 +32,12 @@ from kombu.exceptions import OperationalError
 
 from tasks.breakers import NotNow
 from tasks.letters import Failed, queue_of, task_letter
+from tasks.observed import observed
 from tasks.outcomes import DEFERRED, FAILED, RETRIED, SUCCEEDED, outcomes
 from tasks.resources import resources
 from tasks.retry import EARLY, NEVER, PARKING, Policy
-from tasks.scheduled import claim_of, describe, may_run, record
+from tasks.scheduled import HEADER, claim_of, describe, may_run, record
+from worker_sync.core import spans
 from worker_sync.core.errors import (
     ConfigError,
     Fenced,
@@ -48,6 +50,7 @@ from worker_sync.core.errors import (
     Unrepresentable,
 )
 from worker_sync.core.log import event
+from worker_sync.core.spans import LINK, PARENT
 from worker_sync.store import NotInitialized
 
 if TYPE_CHECKING:
@@ -127,6 +130,10 @@ class DisposedTask(AnyTask):
     parked = True
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with observed(self, args, kwargs):
+            return self._disposed(args, kwargs)
+
+    def _disposed(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         run = claim_of(self.request)
         if not may_run(run):
             return None
@@ -146,6 +153,8 @@ class DisposedTask(AnyTask):
 
     def _dispose(self, error: Exception, pipeline: str | None, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         action = disposition(error)
+        if not isinstance(error, Early | NotNow | Shutdown | Fenced):
+            spans.current().fail(error)
         if action is Disposition.REQUEUE:
             raise Reject(str(error), requeue=True)
         if action is Disposition.DROP:
@@ -162,6 +171,7 @@ class DisposedTask(AnyTask):
 
     def _count(self, outcome: str, pipeline: str | None) -> None:
         outcomes.count(str(self.name), pipeline, outcome)
+        spans.current().set(outcome=outcome)
 
     def _finally(
         self,
@@ -195,7 +205,7 @@ class DisposedTask(AnyTask):
             Failed(str(self.name), request.id or "", queue_of(self.name), args, kwargs),
             error,
             attempts=self._failed_tries() + 1,
-            trace=request.root_id or request.id or "",
+            trace=spans.traceparent() or request.root_id or request.id or "",
             secrets=resources().settings.secrets(),
         )
         letters = resources().control().dead_letters
@@ -232,6 +242,8 @@ class DisposedTask(AnyTask):
             FIRST_TRIED_AT: self._first_tried_at(now),
             FAILED_TRIES: self._failed_tries() + failed,
         }
+        # Its trace, and the scheduled run that it is.
+        headers |= {name: kept for name in (PARENT, LINK, HEADER) if (kept := self.request.get(name))}
         # Without these Celery would make its own from the arguments, payload included.
         shown: dict[str, Any] = {name: self.request.get(name) or "" for name in ("argsrepr", "kwargsrepr")}
         try:

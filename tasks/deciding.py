@@ -17,6 +17,7 @@ from kombu.exceptions import OperationalError
 
 from tasks import messages
 from tasks.letters import decode_arguments
+from worker_sync.core import spans
 from worker_sync.core.errors import ConfigError, Permanent, Unreachable, WorkerSyncError
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
@@ -133,7 +134,7 @@ def _send_again(app: Celery, letter: DeadLetter, payload: bytes) -> str:
     args, kwargs = decode_arguments(payload)
     try:
         # A new message: were it the old one's number, its failure would be taken for the letter's.
-        sent = app.send_task(letter.task, args, kwargs, ignore_result=True)
+        sent = app.send_task(letter.task, args, kwargs, ignore_result=True, headers={spans.LINK: letter.trace})
     except OperationalError as error:
         raise Unreachable(f"the broker: {error}") from error
     return f"sent as {sent.id}"

@@ -20,6 +20,7 @@ from celery import bootsteps, signals
 from celery.worker import state
 
 from tasks import liveness
+from worker_sync.core import spans
 from worker_sync.core.log import event
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class HandBack(bootsteps.StartStopStep):
         _bounded(BROKER_S, self._settle, unfinished)
         for close in _closing:
             _bounded(CLOSING_S, close)
+        spans.end()
         liveness.close()
         os._exit(0)
 

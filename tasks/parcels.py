@@ -15,6 +15,7 @@ from connectors.base import Outcome
 from tasks import claims
 from tasks.base import Early
 from tasks.resources import Resources, resources
+from worker_sync.core import spans
 from worker_sync.core.errors import Unreachable
 from worker_sync.core.log import event
 
@@ -50,9 +51,11 @@ def publish(app: Celery, parcel: Parcel) -> None:
     }
     arguments = (parcel.pipeline, parcel.shard, parcel.after, parcel.upto, parcel.batch)
     try:
-        app.send_task(parcel.task, arguments, **options)
+        sent = app.send_task(parcel.task, arguments, **options)
     except OperationalError as error:
         raise Unreachable(f"the broker: {error}") from error
+    if log.isEnabledFor(logging.DEBUG):
+        log.debug("%s sent", parcel, extra=event("sent", task=parcel.task, task_id=sent.id))
 
 
 def deliver(parcel: Parcel, apply: Apply) -> None:
@@ -67,6 +70,7 @@ def deliver(parcel: Parcel, apply: Apply) -> None:
             return
         data = found
     outcome = apply(work, pipeline, data)
+    spans.current().set(verdict=outcome)
     if outcome == Outcome.EARLY:
         raise Early(str(parcel))
     if claims.is_claim(parcel.batch):

@@ -21,7 +21,8 @@ import msgspec
 
 from connectors.base import Mark, Outcome, Sink
 from tasks.bisection import REFUSALS, TooMany, find_refused
-from worker_sync.core import sections
+from tasks.transaction import apply
+from worker_sync.core import sections, spans
 from worker_sync.core.apply import Verdict, changes_beyond, decide
 from worker_sync.core.change import Batch, Change, Op, Section, TransactionInfo
 from worker_sync.core.codec import encode
@@ -73,7 +74,7 @@ class Parker:
         for _ in range(ROUNDS):
             refusal: Permanent | None = None
             try:
-                outcome = self._sink.apply(batch)
+                outcome = apply(self._sink, batch)
             except REFUSALS as error:
                 if not self._parks or batch.alteration is not None:
                     raise
@@ -109,7 +110,7 @@ class Parker:
         self._check_limits(batch, mark, division)
         self._park(work, division, refused)
         try:
-            outcome = self._sink.apply(batch, work.plan(division))
+            outcome = apply(self._sink, batch, work.plan(division))
         except REFUSALS as error:
             if not self._parks:
                 raise
@@ -123,7 +124,7 @@ class Parker:
         """What the target says of the rest. It must be known before the first letter is written, because the letters of
         a key stand in the order of the log."""
         try:
-            self._sink.apply(batch, work.plan(division, rehearsal=True))
+            apply(self._sink, batch, work.plan(division, rehearsal=True))
         except REFUSALS as error:
             if not self._parks:
                 raise
@@ -192,7 +193,7 @@ class _Work:
     def _attempt(self, refused: Collection[int], count: int) -> Permanent | None:
         plan = Plan(self._mark.position, self._before, self._before, self.divide(refused, count).kept, rehearsal=True)
         try:
-            outcome = self._sink.apply(self._batch, plan)
+            outcome = apply(self._sink, self._batch, plan)
         except REFUSALS as error:
             return error
         if outcome != Outcome.APPLIED:
@@ -225,6 +226,7 @@ class _Work:
                 position=str(place.position),
                 ordinal=change.ordinal,
                 op=change.op,
+                trace=spans.traceparent(),
             )
 
     def _identity(self, change: Change, place: _Place, table: str, key: str) -> str:

@@ -17,6 +17,7 @@ from tasks.configuration import control_url, settings, with_control
 from tasks.ledger import open_ledger
 from tasks.reporter import Reporter
 from tasks.turns import Turns
+from worker_sync.core import spans
 from worker_sync.core.sections import LEDGER
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
@@ -125,3 +126,4 @@ def close_resources(**_: Any) -> None:
     found = _by_process.pop(os.getpid(), None)
     if found is not None:
         found.close()
+    spans.end()

@@ -18,9 +18,11 @@ from celery.signals import task_revoked
 
 from beat_schedule import Entry
 from tasks.resources import resources
+from worker_sync.core import spans
 from worker_sync.core.errors import ConfigError, Transient, WorkerSyncError
 from worker_sync.core.log import event
 from worker_sync.core.secrets import redact
+from worker_sync.core.spans import Kind
 from worker_sync.store.schedule import Claim, Run, RunStatus
 
 log = logging.getLogger(__name__)
@@ -34,12 +36,18 @@ _OPEN: Final = frozenset({RunStatus.CLAIMED, RunStatus.PUBLISHED})
 def send(app: Celery, claim: Claim, entry: Entry) -> None:
     """Publish the run. Raises the broker's error when it did not take it, or may not have."""
     at = claim.scheduled_for.isoformat()
-    app.send_task(
-        claim.task,
-        task_id=str(uuid.uuid5(_IDS, f"{claim.entry} {at}")),
-        expires=entry.expires_s,
-        headers={HEADER: [claim.entry, at, claim.task, claim.token]},
-    )
+    with spans.span(f"schedule {claim.entry}", Kind.PRODUCER) as span:
+        span.set(entry=claim.entry, scheduled_for=at)
+        try:
+            app.send_task(
+                claim.task,
+                task_id=str(uuid.uuid5(_IDS, f"{claim.entry} {at}")),
+                expires=entry.expires_s,
+                headers={HEADER: [claim.entry, at, claim.task, claim.token]},
+            )
+        except Exception as error:
+            span.fail(error)
+            raise
 
 
 def claim_of(request: Any) -> Claim | None:

@@ -18,7 +18,7 @@ from tasks.parcels import Parcel, deliver
 from tasks.parking import Parker
 from tasks.resources import Resources, resources
 from tasks.retry import NEVER, REQUEST, TRANSIENT
-from worker_sync.core import markers
+from worker_sync.core import markers, spans
 from worker_sync.core.codec import decode
 from worker_sync.core.errors import Halt, Transient, UndecodableBatch
 from worker_sync.core.log import event
@@ -46,6 +46,7 @@ def apply_batch(work: Resources, pipeline: str, data: bytes) -> str:
     batch = decode(data)
     if batch.pipeline != pipeline:
         raise UndecodableBatch(f"it is of {batch.pipeline!r}, the message says {pipeline!r}")
+    spans.current().set(target=target, changes=len(batch.changes))
     with work.using(target) as sink:
         parker = Parker(sink, settings, work.settings.dead_letters, lambda: work.control().dead_letters)
         return work.turns.take(lambda: parker.apply(batch))

@@ -101,6 +101,9 @@
 {{- $found = append $found (printf "%s spills, so it needs a disk that outlives its pod; set captures.%s.persistence.enabled" $role.name (trimPrefix "capture-" $role.name)) -}}
 {{- end -}}
 {{- end -}}
+{{- if and (eq $role.name "flower") (not (or (dig "flower" "user" "" $config) (dig "flower" "allow_anonymous" false $config))) -}}
+{{- $found = append $found "flower listens for others, which it refuses without a password; set flower.user and flower.password in config" -}}
+{{- end -}}
 {{- with $settings.ingress -}}
 {{- if and .enabled (not .host) -}}
 {{- $found = append $found (printf "%s.ingress.host is missing; give one" $role.name) -}}

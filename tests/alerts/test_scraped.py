@@ -40,6 +40,8 @@ def system(source: str, target: str, control: str, broker: str) -> Iterator[str]
                 broker=broker,
                 state_dir="state",
                 audit={"shop": {"tables": ["public.*"]}},
+                # Nobody listens there, which must not matter.
+                tracing={"endpoint": "http://127.0.0.1:9"},
                 exporter={"port": int(port)},
                 schedules={name: {"every_s": every_s} for name, every_s in OFTEN.items()},
             ),

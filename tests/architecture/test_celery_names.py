@@ -10,14 +10,15 @@ import pytest
 from celery import Celery
 from celery.app.defaults import NAMESPACES, flatten
 
-from beat_schedule import CONCERNS
+from beat_schedule import CONCERNS, schedule
 from tasks import app as application
 from tasks.base import DisposedTask
 from tasks.celeryconfig import celery_settings
 from tasks.configuration import configure, forget
 from tasks.queues import BY_TASK, NAMES, QUEUES, pool_of
 from tasks.redis import VISIBILITY_S
-from worker_sync.core.sections import Queue
+from tasks.retry import REQUEST, TRANSIENT
+from worker_sync.core.sections import Audit, Queue, Schedule
 from worker_sync.core.settings import Settings, parse
 
 
@@ -67,6 +68,27 @@ def test_a_task_is_in_one_queue_and_a_queue_stands_once() -> None:
 def test_every_schedule_entry_names_a_task(app: Celery) -> None:
     named = {entry.task for entries in CONCERNS for entry in entries.values()}
     assert named - set(own(app)) == set()
+
+
+def test_every_task_that_nobody_else_sends_is_scheduled(app: Celery) -> None:
+    """Batches come from captures (TRANSIENT), requests from people (REQUEST); all else would never run."""
+    scheduled = {entry.task for entries in CONCERNS for entry in entries.values()}
+    by_itself = {name for name, task in own(app).items() if task.policy not in (TRANSIENT, REQUEST)}
+    assert by_itself == scheduled
+    maintenance = {task for task, row in BY_TASK.items() if row.name == "cleanup" or task.startswith("cleanup.")}
+    assert maintenance <= scheduled
+
+
+def test_every_entry_can_be_given_another_time_or_be_switched_off(settings: Settings) -> None:
+    audited = settings.model_copy(update={"audit": {"a": Audit.model_construct(tables=())}})
+    names = {name for entries in CONCERNS for name in entries}
+    assert set(schedule(audited)) == names
+    for name in names:
+        changed = schedule(audited.model_copy(update={"schedules": {name: Schedule(every_s=77)}}))
+        assert (changed[name].every_s, changed[name].crontab) == (77, None)
+        assert set(schedule(audited.model_copy(update={"schedules": {name: Schedule(enabled=False)}}))) == names - {
+            name
+        }
 
 
 def test_a_schedule_entry_that_the_configuration_changes_names_a_task(app: Celery) -> None:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import pytest
 
+from worker_sync.capture.background import Background
 from worker_sync.core import log
 from worker_sync.core.sections import Log
 
@@ -70,3 +71,27 @@ def test_lines_below_the_level_are_left_out() -> None:
     stream = written("text", "warning")
     logger.info("quiet")
     assert stream.getvalue() == ""
+
+
+def test_json_lines_of_a_thread_say_what_it_is_about_until_that_ends() -> None:
+    stream = written("json")
+    with log.about(source="shop"), log.about(pipeline="a-to-b", shard=0):
+        logger.info("one", extra=log.event("retry", pipeline="its-own"))
+    logger.info("two")
+    one, two = map(json.loads, stream.getvalue().splitlines())
+    assert (one["source"], one["pipeline"], one["shard"], one["action"]) == ("shop", "its-own", 0, "retry")
+    assert two.keys() == {"time", "level", "logger", "message"}
+
+
+def test_what_a_thread_is_about_it_tells_the_helpers_that_it_makes() -> None:
+    stream = written("json")
+
+    class Helper(Background):
+        def work(self) -> None:
+            logger.info("at work")
+
+    with log.about(source="shop"):
+        helper = Helper("helper")
+    helper.start()
+    helper.stop()
+    assert json.loads(stream.getvalue())["source"] == "shop"

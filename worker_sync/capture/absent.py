@@ -9,6 +9,7 @@ from typing import Final
 from connectors.base import Sink
 from worker_sync.capture.background import Background
 from worker_sync.core.errors import Transient, WorkerSyncError
+from worker_sync.core.log import event
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class AbsentTargets(Background):
         while self.awaited and not self.stopping.wait(LOOK_EVERY_S):
             for pipeline in sorted(self.awaited):
                 if self._answers(pipeline):
-                    log.info("the target of %s answers", pipeline, extra={"action": "target_back"})
+                    log.info("the target of %s answers", pipeline, extra=event("target_back", pipeline=pipeline))
                     self.back |= {pipeline}
 
     def _answers(self, pipeline: str) -> bool:

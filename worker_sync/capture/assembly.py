@@ -43,6 +43,7 @@ from worker_sync.capture.window import Retransmission, WindowLimits
 from worker_sync.core import markers, sections
 from worker_sync.core.change import TransactionInfo
 from worker_sync.core.errors import Halt, Permanent, State, Transient
+from worker_sync.core.log import event
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName
 from worker_sync.core.selection import Selected, carries
@@ -191,7 +192,8 @@ class Assembler:
                 ready.append(entry)
             except (Halt, Permanent) as error:
                 halt = halt_of(error).about(pipeline.name)
-                log.error("%s: %s", pipeline.name, halt, extra={"action": "pipeline_halted"})
+                extra = event("pipeline_halted", pipeline=pipeline.name, state=str(halt.state))
+                log.error("%s: %s", pipeline.name, halt, extra=extra)
                 self._store.pipelines.halt(pipeline.name, halt)
                 continue
             except Transient as error:
@@ -211,10 +213,10 @@ class Assembler:
         self._store.dead_letters.resolve(letters, LetterStatus.DISCARDED, "resync", note)
 
     def _await_targets(self, away: dict[str, Transient], ready: list[Ready]) -> None:
-        for error in away.values():
+        for name, error in away.items():
             if not ready:
                 raise error
-            log.warning("%s; the other pipelines go on without it", error, extra={"action": "target_away"})
+            log.warning("%s; the other pipelines go on without it", error, extra=event("target_away", pipeline=name))
         pipelines = [self._settings.pipeline(name) for name in away]
         self._absent = AbsentTargets({p.name: partial(open_target, self._settings, p) for p in pipelines})
 

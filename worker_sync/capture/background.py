@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from abc import ABC, abstractmethod
 from typing import Final
@@ -17,7 +18,9 @@ class Background(ABC):
     """
 
     def __init__(self, name: str) -> None:
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        # What the log says of the thread that makes it, it says of this one, too.
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(target=context.run, args=(self._run,), name=name, daemon=True)
         self._failure: Exception | None = None
         self.stopping = threading.Event()
 

@@ -14,6 +14,7 @@ from worker_sync.capture.background import Background
 from worker_sync.capture.versions import Definitions
 from worker_sync.core import markers
 from worker_sync.core.errors import Halt, Transient
+from worker_sync.core.log import event
 from worker_sync.store import ControlStore
 from worker_sync.store.versions import TableVersion
 
@@ -58,7 +59,8 @@ class Catalogue(Background):
         def job() -> None:
             self._store.versions.save(pipeline, version, self._token)
             self._store.pipelines.halt(pipeline, halt)
-            log.error("%s: %s", pipeline, halt.about(pipeline), extra={"action": "pipeline_halted"})
+            extra = event("pipeline_halted", pipeline=pipeline, state=str(halt.state))
+            log.error("%s: %s", pipeline, halt.about(pipeline), extra=extra)
 
         self._jobs.put(job)
 

@@ -44,6 +44,9 @@ class Cut:
     summary: str
     #: Commit time of its oldest transaction, microseconds; None for a snapshot chunk.
     oldest: int | None
+    changes: int = 0
+    #: The traceparent of the span that sent it first; empty before that, and while nothing is traced.
+    trace: str = ""
 
 
 class Detour(Protocol):
@@ -250,7 +253,7 @@ class Lane:
             host=self._host,
         )
         oldest = sections[0].info.committed_at if sections else None
-        cut = Cut(self.id, self.tail, upto, encode(batch), batch.summary(), oldest)
+        cut = Cut(self.id, self.tail, upto, encode(batch), batch.summary(), oldest, len(changes))
         self.tail = upto
         if self.detour is None or not self.detour.take(cut):
             self.send(cut)

@@ -19,6 +19,7 @@ from worker_sync.capture.lane import Cut
 from worker_sync.capture.retention import LogGuard
 from worker_sync.capture.session import Ending, Session
 from worker_sync.core.errors import Fenced, Halt, Permanent, State, Transient
+from worker_sync.core.log import about, event
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
 from worker_sync.store.held import HeldLease
@@ -65,6 +66,10 @@ class Capture:
 
     def run(self) -> int:
         """The exit code: 0 after a stop, 1 when the source halted."""
+        with about(source=self._name):
+            return self._run()
+
+    def _run(self) -> int:
         while not self._stop.is_set():
             try:
                 if not self._run_once():
@@ -88,7 +93,8 @@ class Capture:
             raise
         except PipelineHalted as error:
             self._store.pipelines.halt(error.pipeline, error.halt)
-            log.error("%s", error, extra={"action": "pipeline_halted"})
+            extra = event("pipeline_halted", pipeline=error.pipeline, state=str(error.halt.state))
+            log.error("%s", error, extra=extra)
             return True
         except Permanent as error:
             return self._halted(halt_of(error))

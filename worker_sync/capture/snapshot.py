@@ -34,6 +34,7 @@ from worker_sync.capture.overlay import Overlay, lay_over
 from worker_sync.capture.pipeline import Pipeline, bag_shard, shard_of
 from worker_sync.capture.routing import Route
 from worker_sync.core.change import Change, Op, Piece, SnapshotMark, TransactionInfo
+from worker_sync.core.log import event
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import is_complete
@@ -321,7 +322,7 @@ class Loader(Closeable):
 
     def _join(self, bag: BagLoad) -> None:
         load = bag.load
-        log.info("snapshot of %s is complete: %d rows", load.name, load.rows, extra={"action": "snapshot_done"})
+        self._say_done(load)
         self._queue.pop(0)
         del self._bags[load.name]
         tails = [lane.tail for lane in self._pipeline.lanes]
@@ -329,6 +330,10 @@ class Loader(Closeable):
         if bag.hold is not None:
             self._bag_holds.append((bag.hold, tails))
         bag.close()
+
+    def _say_done(self, load: TableLoad) -> None:
+        extra = event("snapshot_done", pipeline=self._pipeline.name, table=str(load.name), rows=load.rows)
+        log.info("snapshot of %s is complete: %d rows", load.name, load.rows, extra=extra)
 
     def _advance(self, load: TableLoad, fetched: Fetched) -> None:
         if not load.rows_read:
@@ -343,7 +348,7 @@ class Loader(Closeable):
             load.swept_to, load.swept = fetched.swept_to, fetched.chunk.done
 
     def _finish(self, load: TableLoad) -> None:
-        log.info("snapshot of %s is complete: %d rows", load.name, load.rows, extra={"action": "snapshot_done"})
+        self._say_done(load)
         self._queue.pop(0)
         tails = [lane.tail for lane in self._pipeline.lanes]
         self._completing.append((load, tails))

@@ -48,6 +48,8 @@ class Record(msgspec.Struct, array_like=True):
     data: bytes
     summary: str
     oldest: int | None
+    #: A file of an earlier version has none.
+    trace: str = ""
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

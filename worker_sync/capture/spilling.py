@@ -110,7 +110,9 @@ class Spilling:
 
     def _write(self, cuts: list[Cut], now: float) -> bool:
         try:
-            self.spill.append([Record(cut.after, cut.upto, cut.data, cut.summary, cut.oldest) for cut in cuts])
+            self.spill.append(
+                [Record(cut.after, cut.upto, cut.data, cut.summary, cut.oldest, cut.trace) for cut in cuts]
+            )
         except Full as error:
             self._try_at = now + AGAIN_S
             if not self.full:
@@ -138,7 +140,8 @@ class Spilling:
         data = record.data
         if batch.epoch != self.lane.id.epoch:
             data = encode(msgspec.structs.replace(batch, epoch=self.lane.id.epoch))
-        return Cut(self.lane.id, record.after, record.upto, data, batch.summary(), record.oldest)
+        summary, changes = batch.summary(), len(batch.changes)
+        return Cut(self.lane.id, record.after, record.upto, data, summary, record.oldest, changes, record.trace)
 
     def _end(self) -> None:
         """All of it is pending again."""

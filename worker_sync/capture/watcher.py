@@ -11,6 +11,7 @@ from connectors.base import Mark, Sink
 from worker_sync.capture.background import Background
 from worker_sync.capture.halts import PipelineHalted, halt_of
 from worker_sync.core.errors import Halt, Permanent, Transient
+from worker_sync.core.log import event
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,8 @@ class Watcher(Background):
         try:
             marks = {(name, shard): mark for name in self._pipelines for shard, mark in self._marks_of(name).items()}
         except Transient as error:
-            log.warning("can't read watermarks: %s", error, extra={"action": "watermark_retry"})
+            extra = event("watermark_retry", pipeline=", ".join(self._pipelines))
+            log.warning("can't read watermarks: %s", error, extra=extra)
             return FAILED_S
         if missing := self.marks.keys() - marks.keys():
             raise Transient(f"the target of {min(missing)[0]} has lost its watermarks")

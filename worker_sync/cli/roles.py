@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from beat_schedule import schedule
+from worker_sync import tracing
 from worker_sync.cli.options import configured, listening, state
 from worker_sync.cli.up import stopping_on_signals
+from worker_sync.composition import flower as flowers
 from worker_sync.composition.workspace import Workspace
 from worker_sync.core import log
 from worker_sync.core.alive import Alive, Pulse
@@ -20,10 +23,15 @@ from worker_sync.core.settings import Settings
 if TYPE_CHECKING:
     from tasks.queues import Pool, PoolName
 
+_log = logging.getLogger(__name__)
 
-def _begin(ctx: click.Context) -> Settings:
+
+def _begin(ctx: click.Context, traced_as: str = "") -> Settings:
+    """The settings, with the log as they say; a role that traces begins to."""
     settings = state(ctx).settings()
     log.configure(settings.log, settings.secrets())
+    if traced_as:
+        tracing.begin(settings, traced_as)
     return settings
 
 
@@ -39,7 +47,7 @@ def capture(ctx: click.Context, name: str) -> int:
     """
     from worker_sync.capture import run
 
-    settings = _begin(ctx)
+    settings = _begin(ctx, traced_as="capture")
     settings.database(name)
     with Alive("capture", name) as alive, Workspace(settings) as space:
         stop = Pulse(alive)
@@ -81,7 +89,7 @@ def worker(
         arguments.append(f"--queues={queues}")
     names = [name.strip() for name in queues.split(",")] if queues else None
     chosen = changed(pool_for(names, state(ctx).settings()), pool, concurrency)
-    return _celery(ctx, arguments, pool_options(chosen), grace)
+    return _celery(ctx, arguments, pool_options(chosen), grace, traced_as="worker")
 
 
 def pool_options(pool: Pool) -> dict[str, Any]:
@@ -105,7 +113,7 @@ def beat(ctx: click.Context) -> int:
     wrong.
     """
     schedule(_begin(ctx))
-    return _celery(ctx, ["--quiet", "beat", "--pidfile="])
+    return _celery(ctx, ["--quiet", "beat", "--pidfile="], traced_as="beat")
 
 
 @click.command(epilog="\b\nExamples:\n  worker-sync flower")
@@ -113,13 +121,14 @@ def beat(ctx: click.Context) -> int:
 @listening
 @click.pass_context
 def flower(ctx: click.Context, host: str | None, port: int | None) -> int:
-    """Show workers and tasks in the browser; the same as `celery -A tasks.app flower`."""
-    options = state(ctx).settings().flower
-    if options.user is not None and options.password is not None:
-        # Not as an argument, which every user of the machine could read.
-        os.environ["FLOWER_BASIC_AUTH"] = f"{options.user}:{options.password.get_secret_value()}"
-    address = [f"--address={host or options.host}", f"--port={options.port if port is None else port}"]
-    return _celery(ctx, ["flower", *address])
+    """Show workers and tasks in the browser: `celery -A tasks.app flower` with what `flower` in the configuration says.
+
+    Exit code 2 when it would listen on an address of others and ask nobody for a password.
+    """
+    settings = state(ctx).settings().flower
+    options = flowers.options(settings, host or settings.host, settings.port if port is None else port)
+    os.environ.update(flowers.variables(settings))
+    return _celery(ctx, ["flower", *options])
 
 
 def _celery(
@@ -127,8 +136,9 @@ def _celery(
     arguments: Sequence[str],
     conf: Mapping[str, Any] | None = None,
     grace_s: float | None = None,
+    traced_as: str = "",
 ) -> int:
-    with Workspace(_begin(ctx)) as space:
+    with Workspace(_begin(ctx, traced_as)) as space:
         # Imported here: it tells Celery's process library, once, what SIGTERM means.
         from tasks import configuration, handing_back
         from tasks.app import app
@@ -166,7 +176,7 @@ def exporter(ctx: click.Context, host: str | None, port: int | None) -> int:
         collector = Collector(space.settings, space.store, depths, ledger)
         address = host or settings.exporter.host, settings.exporter.port if port is None else port
         with MetricsServer(collector, *address, space.store.ping, alive.say) as server:
-            click.echo(f"serving {server.url}/metrics", err=True)
+            _log.info("serving %s/metrics", server.url, extra=log.event("serving", url=server.url))
             stop.wait()
         depths.close()
         if ledger is not None:

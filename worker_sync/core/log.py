@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Final, TextIO
 
+from worker_sync.core import spans
 from worker_sync.core.secrets import HIDDEN, redact
 from worker_sync.core.sections import Log
 
@@ -28,6 +32,20 @@ _SHORTEST: Final = 4
 def event(action: str, **fields: Any) -> dict[str, Any]:
     """The `extra` of a log call: a stable word for machines, and what it is about."""
     return {"action": action, "fields": fields}
+
+
+#: What this thread works on.
+_subject: ContextVar[Mapping[str, Any]] = ContextVar("subject", default=MappingProxyType({}))
+
+
+@contextmanager
+def about(**fields: Any) -> Iterator[None]:
+    """Until the end of the block every JSON line of this thread has these fields, unless it says them itself."""
+    token = _subject.set({**_subject.get(), **fields})
+    try:
+        yield
+    finally:
+        _subject.reset(token)
 
 
 class _Formatter(logging.Formatter):
@@ -69,6 +87,8 @@ class _Json(_Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **_subject.get(),
+            **_trace_ids(),
             **_fields(record),
         }
         if trace := self._trace(record):
@@ -78,6 +98,12 @@ class _Json(_Formatter):
 
     def _value(self, value: Any) -> Any:
         return value if isinstance(value, int | float) or value is None else self.hidden(str(value))
+
+
+def _trace_ids() -> dict[str, str]:
+    """The open span, as who looks for it in a trace's view writes it."""
+    found = spans.ids()
+    return {} if found is None else dict(zip(("trace_id", "span_id"), found, strict=True))
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -104,6 +104,13 @@ METRICS: Final = (
     Metric("sync_process_open_files_limit", "gauge", "files", _PROCESS, "How many the process may open"),
     Metric("sync_disk_free_bytes", "gauge", "bytes", _PROCESS, "Room on the disk of the process's `state_dir`"),
     Metric("sync_disk_bytes", "gauge", "bytes", _PROCESS, "Size of that disk"),
+    Metric(
+        "sync_spans_total",
+        "counter",
+        "spans",
+        (*_PROCESS, "outcome"),
+        "Spans of traces: sent to the collector; dropped, because it was away or too slow",
+    ),
     Metric("scrape_errors_total", "counter", "errors", ("subject",), "Sources of metrics that could not be read"),
 )
 

@@ -247,19 +247,59 @@ class Exporter(Block):
 
 
 class Flower(Block):
-    """Flower's address and, when both are given, its basic authentication."""
+    """Flower's address and, when both are given, its basic authentication. Without that it listens on no other
+    address than the machine's own, unless `allow_anonymous` is set. `url_prefix` is the path under which a proxy shows
+    it. What it has seen of up to `max_tasks` tasks is kept in the file `db` (`flower` in `state_dir` unless it is
+    given), written every `save_every_s` seconds and at its end, unless `persistent` is false."""
 
     enabled: bool = True
     host: str = "127.0.0.1"
     port: Port = 5555
-    user: str | None = None
+    user: Annotated[str, StringConstraints(pattern=r"^[^:,]+$")] | None = None
     password: SecretStr | None = None
+    allow_anonymous: bool = False
+    url_prefix: Annotated[str, StringConstraints(pattern=r"^/?[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?$")] | None = None
+    persistent: bool = True
+    db: Path | None = None
+    save_every_s: Annotated[Seconds, Field(ge=1)] = 60
+    max_tasks: Annotated[Int, Field(ge=1)] = 10_000
 
     @model_validator(mode="after")
     def _both_or_none(self) -> Flower:
         if (self.user is None) != (self.password is None):
             raise PydanticCustomError("flower", "user and password go together; give both or none")
+        if self.password is not None and (
+            not self.password.get_secret_value() or "," in self.password.get_secret_value()
+        ):
+            raise PydanticCustomError(
+                "flower", "password can't be empty or hold a comma, which Flower takes for its end"
+            )
         return self
+
+
+def _collector_url(url: Url) -> Url:
+    if url.scheme not in {"http", "https"}:
+        raise PydanticCustomError("collector", "spans are sent over HTTP; write http://... or https://...")
+    return url
+
+
+class Tracing(Block):
+    """Where the spans of captures, workers and beat are sent by OTLP over HTTP: to the collector at `endpoint` (with
+    `/v1/traces` behind it, unless it has a path), with `headers`. `sample_ratio` of all traces are recorded. What of
+    these three is left out is as OpenTelemetry's variables (OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, ...) say.
+    Up to `queue_spans` spans wait in each process; further ones are dropped. A request ends after `timeout_s`."""
+
+    enabled: bool = True
+    endpoint: Annotated[Url, AfterValidator(_collector_url)] | None = None
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    sample_ratio: Annotated[Seconds, Field(ge=0, le=1)] | None = None
+    queue_spans: Annotated[Int, Field(ge=1, le=1_000_000)] = 4096
+    timeout_s: Annotated[Seconds, Field(gt=0, le=60)] = 5.0
+
+    def secrets(self) -> set[str]:
+        """What the log must not show."""
+        address = self.endpoint.secrets() if self.endpoint else set()
+        return address | {value.get_secret_value() for value in self.headers.values()}
 
 
 class Log(Block):

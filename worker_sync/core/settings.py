@@ -45,6 +45,7 @@ from worker_sync.core.sections import (
     Schedule,
     Spill,
     TimeZone,
+    Tracing,
     Worker,
     is_trail,
     trail,
@@ -100,6 +101,7 @@ class Settings(Block):
     exporter: Exporter = Exporter()
     flower: Flower = Flower()
     log: Log = Log()
+    tracing: Tracing | None = None
     heartbeat: Heartbeat = Heartbeat()
     dead_letters: DeadLetters = DeadLetters()
     ledger: Ledger = Ledger()
@@ -175,6 +177,7 @@ class Settings(Block):
         found = {secret for url in urls if url for secret in url.secrets()}
         keys = [self.spill.key if self.spill else None, self.flower.password]
         found |= {key.get_secret_value() for key in keys if key is not None} | self.ledger.secrets()
+        found |= self.tracing.secrets() if self.tracing else set()
         rules = [rule for pipeline in self.flows.values() for rule in pipeline.tables]
         masks = [mask for rule in rules if rule.columns for mask in rule.columns.mask.values()]
         return found | {mask.secret.get_secret_value() for mask in masks if mask.secret is not None}
@@ -203,7 +206,8 @@ def parse(data: Mapping[str, Any], *, where: str, folder: Path) -> Settings:
     )
     anchors = tuple(place if place.startswith(S3_SCHEME) else str(folder / place) for place in settings.ledger.anchors)
     ledger = settings.ledger.model_copy(update={"anchors": anchors})
-    return settings.model_copy(update={"state_dir": state_dir, "spill": spill, "ledger": ledger})
+    flower = settings.flower.model_copy(update={"db": folder / (settings.flower.db or state_dir / "flower")})
+    return settings.model_copy(update={"state_dir": state_dir, "spill": spill, "ledger": ledger, "flower": flower})
 
 
 def json_schema() -> dict[str, Any]:

@@ -9,13 +9,16 @@ import socket
 from pathlib import Path
 from typing import Any, Final
 
+from worker_sync.core import spans
+
 _CGROUP: Final = Path("/sys/fs/cgroup")
 #: Version 2, then version 1.
 _MEMORY_LIMITS: Final = ("memory.max", "memory/memory.limit_in_bytes")
 
 
 def usage(state_dir: Path | None = None) -> dict[str, Any]:
-    """Seconds of CPU, bytes of memory, open files and their limits; with `state_dir` also the room on its disk."""
+    """Seconds of CPU, bytes of memory, open files and their limits, spans if any are recorded; with `state_dir` also
+    the room on its disk."""
     times = os.times()
     found: dict[str, Any] = {
         "host": socket.gethostname(),
@@ -28,6 +31,7 @@ def usage(state_dir: Path | None = None) -> dict[str, Any]:
         resident = int(Path("/proc/self/statm").read_text().split()[1])
         found["memory_bytes"] = resident * os.sysconf("SC_PAGE_SIZE")
         found["open_files"] = len(list(Path("/proc/self/fd").iterdir()))
+    found |= {f"spans_{outcome}": count for outcome, count in spans.counts().items()}
     return found | _room(state_dir)
 
 

@@ -46,8 +46,15 @@ def collect(families: Families, reports: Iterable[Report]) -> None:
 
 def put_usage(families: Families, role: str, process: str, used: Mapping[str, Any]) -> None:
     """What one process takes of its machine."""
+    labels = {"role": role, "host": used["host"], "process": process}
     for metric, key in _USAGE.items():
-        families.put(metric, used.get(key), role=role, host=used["host"], process=process)
+        families.put(metric, used.get(key), **labels)
+    _put_spans(families, labels, used)
+
+
+def _put_spans(families: Families, labels: Mapping[str, str], used: Mapping[str, Any]) -> None:
+    for outcome in ("sent", "dropped"):
+        families.put("sync_spans_total", used.get(f"spans_{outcome}"), **labels, outcome=outcome)
 
 
 def breaker_states(reports: Iterable[Report]) -> dict[str, str]:

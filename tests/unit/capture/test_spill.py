@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -297,3 +298,12 @@ def test_no_interleaving_of_spill_crash_and_replay_has_a_gap(actions: list[str],
     finally:
         spill_module.FILE_BYTES = whole_size  # type: ignore[misc]
         shutil.rmtree(folder)
+
+
+def test_a_batch_keeps_its_trace_on_disk_and_a_record_of_before_has_none(tmp_path: Path) -> None:
+    spill = opened(tmp_path, 0, None)
+    spill.append([msgspec.structs.replace(record(1), trace="00-ab-cd-01")])
+    assert spill.read().trace == "00-ab-cd-01"
+    spill.close()
+    before = msgspec.msgpack.encode([*msgspec.to_builtins(record(1), builtin_types=(bytes,))][:5])
+    assert msgspec.msgpack.decode(before, type=Record) == record(1)
