@@ -213,6 +213,9 @@ class Source(Closeable):
     #: The field of documents that says who wrote them. An engine of documents delivers it as a message
     #: `worker_sync.core.markers.CONTEXT` in front of each change that wrote the field; set before `open_stream`.
     context_field: str | None = None
+    #: Tables as they were before; some may be gone. What a log and a catalog do not tell of those any more, such as
+    #: their keys, is taken from here; set before `open_stream`.
+    remembered: Sequence[TableSchema] = ()
 
     @abstractmethod
     def identity(self) -> str:

@@ -37,6 +37,8 @@ _ENDINGS: Final = {
     "dropDatabase": "the database was dropped",
     "invalidate": "the change stream is over: what it watched is gone",
 }
+#: Those that end one collection.
+_OF_ONE: Final = frozenset({"drop", "rename"})
 _DOCUMENT: Final = 0x03
 
 Fields = dict[bytes, Place]
@@ -63,11 +65,13 @@ class Event(msgspec.Struct, gc=False):
 
 
 class Decoder:
-    """Decodes the events of one stream, which delivers these collections of this database."""
+    """Decodes the events of one stream, which delivers these collections of this database. Of those that are `gone`
+    the log may still hold changes, and behind them what became of the collection."""
 
-    def __init__(self, name: str, collections: Sequence[str]) -> None:
+    def __init__(self, name: str, collections: Sequence[str], gone: Sequence[str] = ()) -> None:
         self._name = name
-        self._numbers = {collection: number for number, collection in enumerate(collections, 1)}
+        self._kept = frozenset(collections)
+        self._numbers = {collection: number for number, collection in enumerate([*collections, *gone], 1)}
         self._by_namespace: dict[bytes, int] = {}
         self.schemas: dict[int, TableSchema] = {
             number: collection_schema(TableName.parse(collection)) for collection, number in self._numbers.items()
@@ -85,9 +89,10 @@ class Decoder:
         info = self._transaction(data, found)
         at_op = found[b"operationType"][1]
         op = _OPS.get(data[at_op + 4 : at_op + 3 + INT32(data, at_op)[0]])
-        if op is None:
-            raise self._stop(data, found)
         size = INT32(data, at)[0]
+        if op is None:
+            self._require_kept(data, found)
+            return Event(info, size)
         number = self._number(data, found[b"ns"][1])
         if not number:
             return Event(info, size, message=self._message(op, data, found))
@@ -139,18 +144,25 @@ class Decoder:
             return None
         return Message(key["m"], bytes(_plain(data, found[b"fullDocument"][1])["content"]))
 
-    def _stop(self, data: bytes, found: Fields) -> Halt:
+    def _require_kept(self, data: bytes, found: Fields) -> None:
+        """Raises Halt for an event that the stream can't go on with: any, but the end of a collection that is known to
+        be gone."""
         operation = string_at(data, found[b"operationType"][1])[0]
         if operation not in _ENDINGS:
             recovery = f"upgrade Worker-Sync, then worker-sync resume PIPELINE; or {_RESYNC}"
-            return Halt(State.UNKNOWN_MESSAGE, f"a change stream event {operation!r}", recovery)
+            raise Halt(State.UNKNOWN_MESSAGE, f"a change stream event {operation!r}", recovery)
         collection = _collection(data, found[b"ns"][1]) if b"ns" in found else ""
         if collection == STREAMS:
-            return Halt(State.SLOT_MISSING, f"the collection {STREAMS} is gone ({operation})", _RESYNC)
-        recovery = f"name the collections that are there in the pipeline, then {_RESYNC}"
+            raise Halt(State.SLOT_MISSING, f"the collection {STREAMS} is gone ({operation})", _RESYNC)
         renamed = _collection(data, found[b"to"][1]) if b"to" in found else ""
+        if operation in _OF_ONE and self._kept.isdisjoint((collection, renamed)):
+            return
+        recovery = (
+            "name the collections that are there in the pipeline, then worker-sync resume PIPELINE if it is gone for "
+            f"good, else {_RESYNC}"
+        )
         detail = _ENDINGS[operation].format(collection=collection, renamed=renamed)
-        return Halt(State.SCHEMA_MISMATCH, detail, recovery)
+        raise Halt(State.SCHEMA_MISMATCH, detail, recovery)
 
 
 def _row(key: str, data: bytes, place: Place | None) -> Row | None:

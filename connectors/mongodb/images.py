@@ -9,7 +9,7 @@ cluster time: exactly what the transaction left. The server keeps such versions 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from bson.raw_bson import RawBSONDocument
@@ -38,11 +38,15 @@ _Read = tuple[str, int]
 
 
 class Images:
-    """Completes the events of a stream."""
+    """Completes the events of a stream. Of collections that are `gone` some servers have nothing any more, and others
+    what there was."""
 
-    def __init__(self, database: Database[Document], schemas: dict[int, TableSchema]) -> None:
+    def __init__(
+        self, database: Database[Document], schemas: dict[int, TableSchema], gone: Collection[str] = ()
+    ) -> None:
         self._database = database
         self._schemas = schemas
+        self._gone = frozenset(gone)
 
     def complete(self, events: Sequence[Event]) -> None:
         """Give every update its row. `events` are consecutive ones of the stream, up to the newest that was received.
@@ -63,6 +67,8 @@ class Images:
             change = event.change
             assert change is not None
             change.after = rows.get(event.key)
+            if change.after is None and str(table.table) in self._gone:
+                raise _gone(table)
             if change.after is None:
                 # The same transaction deletes it later on.
                 change.op, change.key = Op.DELETE.value, (event.key,)

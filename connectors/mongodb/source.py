@@ -87,8 +87,9 @@ class MongoSource(Source):
             found = self._require_registration()
             self._require_free(1)
             self._require_written(start)
+        gone = sorted({str(schema.table) for schema in self.remembered}.difference(found.collections))
         stream = MongoStream(
-            open_database(self._url), self._where, self.name, found, start or found.start, self.context_field
+            open_database(self._url), self._where, self.name, found, start or found.start, self.context_field, gone
         )
         try:
             with translated(self._where):

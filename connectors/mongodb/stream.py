@@ -16,6 +16,7 @@ where the stream began, is not taken for progress.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from pymongo.database import Database
@@ -47,22 +48,24 @@ class MongoStream(Stream):
         registration: Registration,
         start: str,
         context_field: str | None = None,
+        gone: Sequence[str] = (),
     ) -> None:
+        """`gone` are collections that were delivered before and that the database has no more."""
         self._database = database
         self._where = f"{where} stream {name}"
         self._over = ""
         self._halt: Halt | None = None
         self._reached = self._start = start
         collections = list(registration.collections)
-        self._decoder = Decoder(name, collections)
+        self._decoder = Decoder(name, collections, gone)
         self.schemas = self._decoder.schemas
         self._assembly = Assembly()
         self._session = database.client.start_session(causal_consistency=False)
-        self._images = Images(database, self.schemas)
+        self._images = Images(database, self.schemas, gone)
         self._used_at = time.monotonic()
         self._cursor: ChangeCursor | None = None
         try:
-            stages = pipeline(name, collections, start, context_field)
+            stages = pipeline(name, [*collections, *gone], start, context_field)
             with translated(self._where):
                 self._cursor = ChangeCursor(database, self._session, stages, comment_of(database.name, name))
                 # Only now does the server look whether it still has the log from there on.

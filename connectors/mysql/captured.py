@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Final
 
 from connectors.mysql.binlog.queries import Effect, Statement
@@ -18,18 +18,25 @@ from worker_sync.core.change import Change, Message
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableName, TableSchema
 
+#: A log that went on without the table is read on from where it was.
+ONCE_GONE: Final = "worker-sync resume PIPELINE if it is gone for good"
 #: Descriptions of tables that are kept; more start anew.
 _MOST: Final = 20_000
 
 
 class Captured(Tables):
-    """The tables of the URL's database, all or those named; `folds`: the server ignores case in their names."""
+    """The tables of the URL's database, all or those named; `folds`: the server ignores case in their names. Of tables
+    that are `gone` the log may still hold rows, and behind them what became of the table."""
 
     mariadb = False
 
-    def __init__(self, url: str, tables: Set[TableName] | None, *, folds: bool) -> None:
+    def __init__(
+        self, url: str, tables: Set[TableName] | None, *, folds: bool, gone: Sequence[TableSchema] = ()
+    ) -> None:
         self._database = database_name(url)
-        self._wanted = None if tables is None else frozenset(map(self._folded if folds else _same, tables))
+        fold = self._folded if folds else _same
+        self._wanted = None if tables is None else frozenset(map(fold, tables))
+        self._gone = {fold(schema.table): schema for schema in gone}
         self._folds = folds
         self._versions = Versions(url)
         self.schemas = self._versions.schemas
@@ -48,8 +55,9 @@ class Captured(Tables):
 
     def _describe(self, body: bytes) -> TableReader | None:
         database, table = table_name(body)
-        if self._wants(database, table):
-            return self._versions.describe(parse_table_map(body, mariadb=self.mariadb))
+        was = self._gone.get(self._named(database, table))
+        if was is not None or self._wants(database, table):
+            return self._versions.describe(parse_table_map(body, mariadb=self.mariadb), was)
         if (database, table) != (self._database, TABLE):
             return None
         reader = self._versions.describe(parse_table_map(body, mariadb=self.mariadb), listed=False)
@@ -57,13 +65,15 @@ class Captured(Tables):
         return reader
 
     def _wants(self, database: str, table: str) -> bool:
-        name = TableName(database, table)
-        if self._folds:
-            name = self._folded(name)
+        name = self._named(database, table)
         ours = self._database.lower() if self._folds else self._database
         if name.namespace != ours or name.name.startswith(OWN_PREFIX):
             return False
         return self._wanted is None or name in self._wanted
+
+    def _named(self, database: str, table: str) -> TableName:
+        name = TableName(database, table)
+        return self._folded(name) if self._folds else name
 
     @staticmethod
     def _folded(name: TableName) -> TableName:
@@ -77,8 +87,9 @@ class Captured(Tables):
 
     def truncated(self, statement: Statement) -> int | None:
         for database, table in statement.tables:
-            if self._wants(database, table):
-                return self._versions.number_of(TableName(self._database, table))
+            was = self._gone.get(self._named(database, table))
+            if was is not None or self._wants(database, table):
+                return self._versions.number_of(TableName(self._database, table), was)
         return None
 
     def require_kept(self, statement: Statement) -> None:
@@ -90,7 +101,9 @@ class Captured(Tables):
             if lost:
                 name = f"{database}.{table}" if table else f"database {database}"
                 detail = f"{name} was dropped, renamed or replaced"
-                raise Halt(State.SCHEMA_MISMATCH, detail, f"mend the pipeline's tables, then {RESYNC}")
+                raise Halt(
+                    State.SCHEMA_MISMATCH, detail, f"mend the pipeline's tables, then {ONCE_GONE}, else {RESYNC}"
+                )
 
     def close(self) -> None:
         self._versions.close()

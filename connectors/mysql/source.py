@@ -127,8 +127,13 @@ class MysqlSource(Source):
                 raise Halt(State.POSITION_LOST, f"{self._where}: {lost}", RESYNC)
             base = log.base_name(conn)
             folds = log.variable(conn, "lower_case_table_names") != "0"
-        captured = Captured(self._url, self._tables, folds=folds)
+        captured = Captured(self._url, self._tables, folds=folds, gone=self._gone())
         return MysqlStream(self._url, self._lock, self._server_id(found), base, position, captured)
+
+    def _gone(self) -> list[TableSchema]:
+        """Those of the remembered tables that are not among those to deliver."""
+        tables = self._tables
+        return [] if tables is None else [schema for schema in self.remembered if schema.table not in tables]
 
     def reader(self) -> TableReader:
         return MysqlReader(self._url, LoggedSnapshots())

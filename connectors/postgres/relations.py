@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
@@ -21,8 +23,10 @@ class Relations:
     catalog may be ahead of the log, so names, types and key columns come from the message where it has them.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, remembered: Sequence[TableSchema] = ()) -> None:
+        """`remembered` are tables as they were; of one that the catalog has no more they say the key."""
         self._url = url
+        self._keys = {schema.number: schema.key for schema in remembered}
         self._conn: Connection[TupleRow] | None = None
         self._current: dict[int, int] = {}
         self.schemas: dict[int, TableSchema] = {}
@@ -58,7 +62,8 @@ class Relations:
             )
             for column in relation.columns
         )
-        return TableSchema(relation.table, columns, _key(relation, known), catalog.ENGINE, relation.oid)
+        key = known.schema.key if known else self._keys.get(relation.oid, ())
+        return TableSchema(relation.table, columns, _key(relation, key), catalog.ENGINE, relation.oid)
 
     def _connection(self) -> Connection[TupleRow]:
         if self._conn is None or self._conn.broken or self._conn.closed:
@@ -66,17 +71,16 @@ class Relations:
         return self._conn
 
 
-def _key(relation: Relation, known: catalog.Relation | None) -> tuple[str, ...]:
-    """The key's columns, in the order of the key's index where the catalog still has it. With the identity FULL a table
-    may have none: then a row stands for itself."""
-    in_catalog = known.schema.key if known else ()
+def _key(relation: Relation, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The key's columns, in the order of the key's index where that is `known`. With the identity FULL a table may have
+    none: then a row stands for itself."""
     names = {column.name for column in relation.columns}
     if relation.identity == "f":
-        return in_catalog if names.issuperset(in_catalog) else ()
+        return known if names.issuperset(known) else ()
     if relation.identity != "n":
         flagged = tuple(column.name for column in relation.columns if column.identity)
         if flagged:
-            return in_catalog if set(in_catalog) == set(flagged) else flagged
+            return known if set(known) == set(flagged) else flagged
     raise Halt(
         State.TABLE_UNSUPPORTED,
         f"{relation.table} has no key that identifies its rows in the log",

@@ -77,7 +77,7 @@ class PostgresSource(Source):
 
     def open_stream(self, start: str) -> Stream:
         self._require(start)
-        stream = PostgresStream(self._url, self._stream_name, self._stream_name, start)
+        stream = PostgresStream(self._url, self._stream_name, self._stream_name, start, self.remembered)
         try:
             # Only now that the slot is ours can nobody else move it; the first look gave the better message.
             stream.confirm(self._require(start).confirmed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Sequence
 from struct import Struct
 from typing import Final
 
@@ -24,6 +25,7 @@ from connectors.postgres.pgoutput import Decoder, format_lsn
 from connectors.postgres.relations import Relations
 from worker_sync.core.change import Piece, Progress
 from worker_sync.core.errors import Halt, State, Transient, WorkerSyncError
+from worker_sync.core.schema import TableSchema
 
 #: A transaction is cut once its undelivered part took this many bytes of the log stream, however few its rows.
 PIECE_BYTES: Final = 16 * 1024 * 1024
@@ -46,9 +48,12 @@ _RESYNC: Final = "worker-sync resync PIPELINE"
 class PostgresStream(Stream):
     """Streams the transactions whose commit position is greater than `start`."""
 
-    def __init__(self, url: str, slot: str, publication: str, start: str) -> None:
+    def __init__(
+        self, url: str, slot: str, publication: str, start: str, remembered: Sequence[TableSchema] = ()
+    ) -> None:
+        """`remembered`: see `Source.remembered`."""
         self._where = f"{redact(url)} slot {slot}"
-        self._relations = Relations(url)
+        self._relations = Relations(url, remembered)
         self._decoder = Decoder(self._relations.describe)
         self.schemas = self._relations.schemas
         self._received = _after(start)

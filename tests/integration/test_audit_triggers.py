@@ -318,3 +318,25 @@ def test_settings_refuse_what_a_trail_by_triggers_excludes() -> None:
     assert "only PostgreSQL has audit triggers" in problems(databases={"shop": {"url": "mysql://a/shop"}})
     detach = {"url": "postgresql://a/shop", "retained_log": {"policy": "detach", "limit_bytes": 1}}
     assert "triggers go on recording" in problems(databases={"shop": detach})
+
+
+def test_changes_of_a_table_that_was_dropped_since_are_recorded(source_db: str, control_db: str) -> None:
+    with psycopg.connect(source_db, autocommit=True) as connection:
+        connection.execute("CREATE TABLE orders (id int PRIMARY KEY, note text)")
+        connection.execute("CREATE TABLE kept (id int PRIMARY KEY)")
+        with recording(source_db, control_db) as running:
+            connection.execute("INSERT INTO orders VALUES (1, 'before')")
+            changes(control_db, 1)
+            running.stop()
+            connection.execute("INSERT INTO orders VALUES (2, 'unseen')")
+            connection.execute("UPDATE orders SET id = 3 WHERE id = 2")
+            connection.execute("DROP TABLE orders")
+            connection.execute("INSERT INTO kept VALUES (1)")
+            running.start()
+            found = changes(control_db, 4)
+    assert [(entry["operation"], entry["table"], entry["key"]["id"]) for entry in found] == [
+        ("insert", "public.orders", "1"),
+        ("insert", "public.orders", "2"),
+        ("update", "public.orders", "2"),
+        ("insert", "public.kept", "1"),
+    ]

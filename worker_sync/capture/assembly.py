@@ -45,7 +45,8 @@ from worker_sync.core.change import TransactionInfo
 from worker_sync.core.errors import Halt, Permanent, State, Transient
 from worker_sync.core.log import event
 from worker_sync.core.position import Position
-from worker_sync.core.schema import TableName
+from worker_sync.core.schema import TableName, TableSchema
+from worker_sync.core.sections import is_trail
 from worker_sync.core.selection import Selected, carries
 from worker_sync.core.settings import Settings
 from worker_sync.store import ControlStore
@@ -114,6 +115,7 @@ class Assembler:
         self._signals = [signal for signal in self._store.signals.pending(self._name) if signal.kind in _TAKEN_UP]
         self._source.cut_off()
         records = self._records()
+        self._source.remembered = _remembered(self._pipelines, records)
         chosen = choose_tables(self._settings, self._source, self._pipelines, records)
         # Before the stream delivers new tables: what it brings of them must not be older than what is recorded.
         records = {p.name: self._first_seen(p, chosen[p.name], records[p.name]) for p in running}
@@ -376,6 +378,13 @@ class Assembler:
     def look_at_log(self, confirmed: str) -> Mapping[str, Any]:
         """What the source says of the log that it keeps for us. Raises Halt(log-limit) when it is to be given up."""
         return self._guard.look(self._source, confirmed, time.monotonic())
+
+
+def _remembered(pipelines: Iterable[sections.Pipeline], records: Mapping[str, Records]) -> list[TableSchema]:
+    """What trails have recorded and their rules still mean: nobody else asks for tables that are gone."""
+    trails = [pipeline for pipeline in pipelines if is_trail(pipeline.name)]
+    known = [record.version for trail in trails for name, record in records[trail.name].items() if carries(trail, name)]
+    return [version for version in known if version is not None]
 
 
 def _alterer(entry: Ready, stream: Stream, catalogue: Catalogue) -> Alterer:

@@ -17,7 +17,7 @@ from worker_sync.core.change import SnapshotMark
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName
 from worker_sync.core.sections import Pipeline, is_trail
-from worker_sync.core.selection import Selected
+from worker_sync.core.selection import Selected, select_known
 from worker_sync.core.settings import Settings
 from worker_sync.store.signals import Signal, SignalKind
 from worker_sync.store.versions import TableVersion
@@ -79,7 +79,8 @@ class Targets:
         loads.sort(key=lambda load: load.keyless)
         inherited = [] if layout.marks == layout.before else _inherited(tables, layout)
         pinned = records if pipeline.schema_changes == "ignore" else NO_RECORDS
-        target_of = target_function(self._source.home, sink, selected, pinned)
+        every = [*selected, *_dropped(pipeline, selected, records)]
+        target_of = target_function(self._source.home, sink, every, pinned)
         return Ready(pipeline, sink, selected, records, target_of, layout, loads, inherited)
 
     def _resolved(
@@ -99,6 +100,16 @@ class Targets:
         """Where a pipeline begins anew: what the log holds before is the snapshot's, however it came about. Without
         that a change that can't be applied would come again after every resync."""
         return Position(self._source.emit(markers.NUDGE, b""))
+
+
+def _dropped(pipeline: Pipeline, selected: Sequence[Selected], records: Records) -> list[Selected]:
+    """The tables of a trail that the source has no more. What the log holds of them is recorded all the same, also if
+    it was read before and is read again."""
+    if not is_trail(pipeline.name):
+        return []
+    there = {table.source.table for table in selected}
+    gone = [record.version for name, record in records.items() if record.version is not None and name not in there]
+    return select_known(pipeline, gone)
 
 
 def _loads(

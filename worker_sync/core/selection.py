@@ -28,7 +28,15 @@ class Selected:
 def select(pipeline: Pipeline, tables: Sequence[TableSchema]) -> list[Selected]:
     """The tables that `pipeline` carries, in name order. A name with a namespace goes before one without, a name
     before patterns, an earlier pattern before a later one. Raises SettingsError for what the tables don't allow."""
-    problems = _unmatched(pipeline, tables)
+    return _select(pipeline, tables, _unmatched(pipeline, tables))
+
+
+def select_known(pipeline: Pipeline, tables: Sequence[TableSchema]) -> list[Selected]:
+    """The same of tables that the source may not have any more, so that rules may mean none of them."""
+    return _select(pipeline, tables, [])
+
+
+def _select(pipeline: Pipeline, tables: Sequence[TableSchema], problems: list[Problem]) -> list[Selected]:
     chosen: list[Selected] = []
     for table in sorted(tables, key=lambda table: table.table):
         index = _rule_for(pipeline, table.table)

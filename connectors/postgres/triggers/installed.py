@@ -134,6 +134,14 @@ def stream_tables(conn: Connection[TupleRow]) -> dict[int, TableName]:
     return {oid: TableName(*name) for oid, *name in zip(relations, namespaces, names, strict=True)}
 
 
+def dropped_tables(conn: Connection[TupleRow]) -> dict[int, TableName]:
+    """Those of them that the database has no more. Raises as `stream_tables` does."""
+    tables = stream_tables(conn)
+    query = "SELECT oid::bigint FROM pg_class WHERE oid = ANY (%s::oid[])"
+    there = {oid for (oid,) in conn.execute(query, (list(tables),))}
+    return {oid: table for oid, table in tables.items() if oid not in there}
+
+
 def no_stream() -> Halt:
     return Halt(
         State.SLOT_MISSING, "nobody has begun to read what audit triggers record", "worker-sync resync PIPELINE"

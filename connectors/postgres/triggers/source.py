@@ -100,15 +100,16 @@ class TriggerSource(Source):
     def _set_up(self, conn: Connection[TupleRow], wanted: dict[int, TableName]) -> str:
         conn.execute("SELECT pg_advisory_xact_lock(%s, 2)", (LOCK,))
         row = conn.execute("SELECT name, confirmed FROM worker_sync_audit.stream").fetchone()
-        listed = installed.named(wanted)
         if row is None:
-            row = conn.execute(_CREATE_SQL, (self.name, *listed)).fetchone()
+            row = conn.execute(_CREATE_SQL, (self.name, *installed.named(wanted))).fetchone()
             assert row is not None
             return str(row[0])
         name, confirmed = row
         if name != self.name:
             detail = f"what audit triggers record is read for the database {name!r} of another configuration already"
             raise Halt(State.PREFLIGHT_FAILED, detail, f"let only one read it; DELETE FROM {_STREAM} gives it up")
+        # What was recorded of a table that is gone may not have been read yet, or is read again.
+        listed = installed.named(installed.dropped_tables(conn) | wanted)
         conn.execute(f"UPDATE {_STREAM} SET relations = %s::oid[], namespaces = %s::name[], names = %s::name[]", listed)
         return str(confirmed)
 
@@ -132,7 +133,7 @@ class TriggerSource(Source):
 
     def open_stream(self, start: str) -> Stream:
         with translated(self._where):
-            stream = TriggerStream(self._url, self.name, start)
+            stream = TriggerStream(self._url, self.name, start, self.remembered)
         try:
             # Only now that it is ours can nobody else move it.
             self._require_position(start)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import psycopg
@@ -23,6 +23,7 @@ from connectors.postgres.triggers.windows import Transaction
 from worker_sync.core import markers
 from worker_sync.core.change import Change, Message, Piece, Progress
 from worker_sync.core.errors import Halt, State, Transient, WorkerSyncError
+from worker_sync.core.schema import TableSchema
 
 #: A transaction is cut once its undelivered part has this many bytes; no more are read at once where rows are alike.
 PIECE_BYTES: Final = 16 * 1024 * 1024
@@ -39,10 +40,11 @@ Event = Piece | Progress
 class TriggerStream(Stream):
     """Streams the transactions behind commit position `start`, as the only reader. Takes over what `url` names."""
 
-    def __init__(self, url: str, source: str, start: str) -> None:
+    def __init__(self, url: str, source: str, start: str, remembered: Sequence[TableSchema] = ()) -> None:
+        """`remembered`: see `Source.remembered`."""
         self._where = f"{redact(url)} audit triggers"
         self._source = source
-        self._relations = Relations(url)
+        self._relations = Relations(url, remembered)
         self.schemas = self._relations.schemas
         self._over = ""
         self._conn: Connection[TupleRow] = connect(url, READ_SETTINGS)
