@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import signal
 
+import hypothesis
+
 from tests.fixtures.servers import end_leftovers, in_ci
+
+# How long an example takes on a machine that others use, too, says nothing of it.
+hypothesis.settings.register_profile("shared", deadline=None)
+hypothesis.settings.load_profile("shared")
 
 pytest_plugins = [
     "tests.fixtures.fix_mongodb",

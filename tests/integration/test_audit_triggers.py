@@ -19,7 +19,7 @@ from tests.integration.capture_rig import Rig, rig
 from tests.integration.test_audit import Entry, changes, entries
 from worker_sync.composition.workspace import Workspace
 from worker_sync.context import audited
-from worker_sync.core.errors import Halt
+from worker_sync.core.errors import Halt, State
 from worker_sync.core.settings import Settings, parse
 from worker_sync.core.settings_file import SettingsError
 from worker_sync.store.pipelines import Status
@@ -301,6 +301,19 @@ def test_what_was_recorded_is_read_to_its_end_while_triggers_are_removed(source_
             install(running.settings)
             connection.execute("INSERT INTO orders VALUES (4)")
             assert len(changes(control_db, 4)) == 4
+
+
+def test_a_trail_whose_triggers_were_removed_says_how_to_begin_anew(source_db: str, control_db: str) -> None:
+    with psycopg.connect(source_db, autocommit=True) as connection, Installer(source_db) as installer:
+        connection.execute("CREATE TABLE orders (id int PRIMARY KEY)")
+        with recording(source_db, control_db) as running:
+            for step in installer.remove_steps():
+                installer.run(step)
+            pipelines = running.store.pipelines
+            eventually(lambda: pipelines.get(TRAIL).status is Status.HALTED, 60, "the trail stops")
+            standing = pipelines.get(TRAIL)
+    assert (standing.reason, "audit triggers were removed" in standing.detail) == (State.SLOT_MISSING, True)
+    assert standing.recovery == f"worker-sync audit triggers install source; then worker-sync resync {TRAIL}"
 
 
 def test_settings_refuse_what_a_trail_by_triggers_excludes() -> None:

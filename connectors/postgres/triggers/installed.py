@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
+import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
@@ -146,6 +147,17 @@ def no_stream() -> Halt:
     return Halt(
         State.SLOT_MISSING, "nobody has begun to read what audit triggers record", "worker-sync resync PIPELINE"
     )
+
+
+def lacks(error: psycopg.Error) -> bool:
+    """Whether it says that what was installed is not there."""
+    gone = isinstance(error, psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedTable)
+    return gone and "worker_sync_audit" in (error.diag.message_primary or "")
+
+
+def removed(source: str) -> Halt:
+    detail = f"{source}: audit triggers were removed, and what they had recorded"
+    return Halt(State.SLOT_MISSING, detail, f"{install_command(source)}; then worker-sync resync PIPELINE")
 
 
 def named(tables: Mapping[int, TableName]) -> tuple[Sequence[int], Sequence[str], Sequence[str]]:

@@ -100,7 +100,7 @@ class TriggerStream(Stream):
             self._over = error.detail
             raise
         except psycopg.Error as error:
-            failure = translate(error, self._where)
+            failure = installed.removed(self._source) if installed.lacks(error) else translate(error, self._where)
             self._over = failure.detail
             raise failure from error
 
