@@ -7,6 +7,7 @@ import os
 import signal
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -136,21 +137,20 @@ def rules(prometheus: Prometheus) -> list[dict[str, Any]]:
 def test_flower_asks_who_is_there_and_remembers_what_it_has_seen(system: Composed) -> None:
     url = f"http://{system.address('FLOWER_PORT')}"
     with pytest.raises(urllib.error.HTTPError, match="401"):
-        urllib.request.urlopen(f"{url}/api/tasks")
-    before = eventually(partial(tasks, system), SECONDS, "Flower has seen tasks")
+        urllib.request.urlopen(f"{url}/api/tasks", timeout=60)
+    password = system.secret("flower")
+    before = eventually(partial(tasks, url, password), SECONDS, "Flower has seen tasks")
     system.compose("restart", "flower")
-    after = eventually(partial(tasks, system), SECONDS, "Flower is there again")
+    after = eventually(partial(tasks, url, password), SECONDS, "Flower is there again")
     assert len(before & after) > len(before) / 2
 
 
-def tasks(system: Composed) -> set[str]:
+def tasks(url: str, password: str) -> set[str]:
     """The ids of the tasks that Flower has seen; none while it is not there."""
-    manager = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    url = f"http://{system.address('FLOWER_PORT')}"
-    manager.add_password(None, url, "operator", system.secret("flower"))
-    opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
+    credentials = b64encode(f"operator:{password}".encode()).decode()
+    asked = urllib.request.Request(f"{url}/api/tasks?limit=1000", headers={"Authorization": f"Basic {credentials}"})
     try:
-        with opener.open(f"{url}/api/tasks?limit=1000") as answer:
+        with urllib.request.urlopen(asked, timeout=30) as answer:
             return set(json.load(answer))
     except OSError:
         return set()
