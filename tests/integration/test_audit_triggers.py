@@ -307,12 +307,12 @@ def test_a_trail_whose_triggers_were_removed_says_how_to_begin_anew(source_db: s
     with psycopg.connect(source_db, autocommit=True) as connection, Installer(source_db) as installer:
         connection.execute("CREATE TABLE orders (id int PRIMARY KEY)")
         with recording(source_db, control_db) as running:
-            for step in installer.remove_steps():
+            for step in [*installer.remove_steps(), *installer.drop_schema_steps()]:
                 installer.run(step)
             pipelines = running.store.pipelines
             eventually(lambda: pipelines.get(TRAIL).status is Status.HALTED, 60, "the trail stops")
             standing = pipelines.get(TRAIL)
-    assert (standing.reason, "audit triggers were removed" in standing.detail) == (State.SLOT_MISSING, True)
+    assert (standing.reason, "was removed" in standing.detail) == (State.SLOT_MISSING, True)
     assert standing.recovery == f"worker-sync audit triggers install source; then worker-sync resync {TRAIL}"
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 import psycopg
@@ -10,8 +11,9 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from connectors.base import StreamStatus
+from connectors.postgres.errors import translate
 from connectors.postgres.triggers.names import LOCK, ROW_TRIGGER, TRUNCATE_TRIGGER, VERSION, install_command
-from worker_sync.core.errors import Halt, State
+from worker_sync.core.errors import Halt, State, WorkerSyncError
 from worker_sync.core.schema import TableName
 
 _FUNCTION: Final = "worker_sync_audit.record()"
@@ -123,41 +125,46 @@ def status(conn: Connection[TupleRow]) -> StreamStatus:
     return StreamStatus(True, "", confirmed, head, retained, active, held=True)
 
 
-def stream_tables(conn: Connection[TupleRow]) -> dict[int, TableName]:
+def stream_tables(conn: Connection[TupleRow], source: str) -> dict[int, TableName]:
     """The tables that the stream is about, by their OIDs. Raises Halt when there is no stream, psycopg.Error."""
     row = None
     if version(conn) is not None:
         query = "SELECT relations::bigint[], namespaces::text[], names::text[] FROM worker_sync_audit.stream"
         row = conn.execute(query).fetchone()
     if row is None:
-        raise no_stream()
+        raise no_stream(source)
     relations, namespaces, names = row
     return {oid: TableName(*name) for oid, *name in zip(relations, namespaces, names, strict=True)}
 
 
-def dropped_tables(conn: Connection[TupleRow]) -> dict[int, TableName]:
+def dropped_tables(conn: Connection[TupleRow], source: str) -> dict[int, TableName]:
     """Those of them that the database has no more. Raises as `stream_tables` does."""
-    tables = stream_tables(conn)
+    tables = stream_tables(conn, source)
     query = "SELECT oid::bigint FROM pg_class WHERE oid = ANY (%s::oid[])"
     there = {oid for (oid,) in conn.execute(query, (list(tables),))}
     return {oid: table for oid, table in tables.items() if oid not in there}
 
 
-def no_stream() -> Halt:
-    return Halt(
-        State.SLOT_MISSING, "nobody has begun to read what audit triggers record", "worker-sync resync PIPELINE"
-    )
-
-
-def lacks(error: psycopg.Error) -> bool:
-    """Whether it says that what was installed is not there."""
-    gone = isinstance(error, psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedTable)
-    return gone and "worker_sync_audit" in (error.diag.message_primary or "")
-
-
-def removed(source: str) -> Halt:
-    detail = f"{source}: audit triggers were removed, and what they had recorded"
+def no_stream(source: str) -> Halt:
+    detail = f"{source}: what audit triggers recorded was removed, or nobody has begun to read it"
     return Halt(State.SLOT_MISSING, detail, f"{install_command(source)}; then worker-sync resync PIPELINE")
+
+
+def failure(error: psycopg.Error, where: str, source: str) -> WorkerSyncError:
+    """The error as the runtime knows it; what was removed under a reader is no table that somebody should mend."""
+    gone = isinstance(error, psycopg.errors.InvalidSchemaName | psycopg.errors.UndefinedTable)
+    if not gone or "worker_sync_audit" not in (error.diag.message_primary or ""):
+        return translate(error, where)
+    return no_stream(source)
+
+
+@contextmanager
+def translated(where: str, source: str) -> Iterator[None]:
+    """Run the block with psycopg's errors turned into the runtime's."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise failure(error, where, source) from error
 
 
 def named(tables: Mapping[int, TableName]) -> tuple[Sequence[int], Sequence[str], Sequence[str]]:

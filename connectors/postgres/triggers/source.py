@@ -13,7 +13,6 @@ from psycopg.rows import TupleRow
 from connectors.base import Finding, Source, Stream, StreamStatus, TableReader
 from connectors.postgres import catalog
 from connectors.postgres.conn import READ_SETTINGS, connect, redact
-from connectors.postgres.errors import translated
 from connectors.postgres.slot import CUT_OFF_MS
 from connectors.postgres.triggers import checks, installed, windows
 from connectors.postgres.triggers.names import LOCK, SCHEME_PREFIX, position
@@ -109,7 +108,7 @@ class TriggerSource(Source):
             detail = f"what audit triggers record is read for the database {name!r} of another configuration already"
             raise Halt(State.PREFLIGHT_FAILED, detail, f"let only one read it; DELETE FROM {_STREAM} gives it up")
         # What was recorded of a table that is gone may not have been read yet, or is read again.
-        listed = installed.named(installed.dropped_tables(conn) | wanted)
+        listed = installed.named(installed.dropped_tables(conn, self.name) | wanted)
         conn.execute(f"UPDATE {_STREAM} SET relations = %s::oid[], namespaces = %s::name[], names = %s::name[]", listed)
         return str(confirmed)
 
@@ -132,7 +131,7 @@ class TriggerSource(Source):
             conn.execute(_CUT_OFF_SQL, (CUT_OFF_MS, LOCK))
 
     def open_stream(self, start: str) -> Stream:
-        with translated(self._where):
+        with installed.translated(self._where, self.name):
             stream = TriggerStream(self._url, self.name, start, self.remembered)
         try:
             # Only now that it is ours can nobody else move it.
@@ -145,7 +144,7 @@ class TriggerSource(Source):
     def _require_position(self, start: str) -> None:
         found = self.stream_status()
         if not found.exists:
-            raise installed.no_stream()
+            raise installed.no_stream(self.name)
         if not found.confirmed <= start <= found.head:
             detail = (
                 f"{self._where} has recorded changes from {found.confirmed} to {found.head}, not from {start or '0'}"
@@ -165,7 +164,7 @@ class TriggerSource(Source):
         with self._connected() as conn:
             row = conn.execute(insert, (prefix, content.hex())).fetchone() if installed.version(conn) else None
             if row is None or windows.cut(conn) is None:
-                raise installed.no_stream()
+                raise installed.no_stream(self.name)
             return self._place_of(conn, row[0])
 
     def _place_of(self, conn: Connection[TupleRow], xid: str) -> str:
@@ -184,7 +183,7 @@ class TriggerSource(Source):
 
     @contextmanager
     def _connected(self) -> Iterator[Connection[TupleRow]]:
-        with translated(self._where), connect(self._url, READ_SETTINGS) as conn:
+        with installed.translated(self._where, self.name), connect(self._url, READ_SETTINGS) as conn:
             conn.execute("SET default_transaction_isolation = 'read committed'")
             yield conn
 

@@ -14,7 +14,6 @@ from psycopg.rows import TupleRow
 from connectors.base import Stream
 from connectors.postgres import catalog
 from connectors.postgres.conn import READ_SETTINGS, connect, redact
-from connectors.postgres.errors import translate
 from connectors.postgres.relations import Relations
 from connectors.postgres.triggers import installed, windows
 from connectors.postgres.triggers.layouts import Layouts, Recorded
@@ -71,7 +70,7 @@ class TriggerStream(Stream):
         row = self._conn.execute("SELECT pg_try_advisory_lock(%s, 1)", (LOCK,)).fetchone()
         if row != (True,):
             raise Transient(f"{self._where}: another process is reading what they recorded")
-        self._wanted = installed.stream_tables(self._conn)
+        self._wanted = installed.stream_tables(self._conn, self._source)
         self._layouts = Layouts(self._conn, self._relations, self._wanted)
 
     # -- reading
@@ -100,7 +99,7 @@ class TriggerStream(Stream):
             self._over = error.detail
             raise
         except psycopg.Error as error:
-            failure = installed.removed(self._source) if installed.lacks(error) else translate(error, self._where)
+            failure = installed.failure(error, self._where, self._source)
             self._over = failure.detail
             raise failure from error
 
@@ -124,7 +123,7 @@ class TriggerStream(Stream):
         while True:
             head = windows.cut(self._conn)
             if head is None:
-                raise installed.no_stream()
+                raise installed.no_stream(self._source)
             if head <= reached:
                 yield None
                 continue
