@@ -27,6 +27,7 @@ from tests.fixtures.program import ROOT
 from worker_sync.cli.app import COMMANDS, cli
 from worker_sync.core import alive
 from worker_sync.core.settings import Settings, load
+from worker_sync.ledger.keys import generate
 
 HOME = Path("/var/lib/worker-sync")
 
@@ -141,7 +142,7 @@ def test_what_is_written_is_a_volume(production: list[Object]) -> None:
 def with_secrets(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The configuration as a container reads it."""
     for name in re.findall(r"\$\{(\w+)\}", text):
-        monkeypatch.setenv(name, "c2VjcmV0" * 8)
+        monkeypatch.setenv(name, generate("ledger").reveal() if name == "LEDGER_KEY" else "c2VjcmV0" * 8)
     path = folder / "worker-sync.yaml"
     path.write_text(text)
     return load(path)
