@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.faults.harness import System
-from tests.faults.load import Load
+from tests.faults.load import KeptKeys, Load
 from tests.fixtures.running import Role
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -86,7 +86,7 @@ def test_a_rolling_restart_of_all_workers_under_load_shows_no_error_and_no_diffe
 @pytest.mark.long
 def test_a_pool_that_is_scaled_from_one_worker_to_four_and_back_loses_and_doubles_nothing(brokered: System) -> None:
     brokered.change_pipeline("reporting", {"shards": 4})
-    with Load(brokered.source):
+    with KeptKeys(brokered.source):
         brokered.capture()
         first = worker(brokered)
         working(brokered, first)
