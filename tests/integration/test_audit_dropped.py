@@ -28,6 +28,17 @@ def told(found: list[Entry]) -> list[tuple[Any, ...]]:
     return [(entry["operation"], entry["table"].rpartition(".")[2], entry["key"]) for entry in found]
 
 
+def one_end(control: str, table: str) -> Entry:
+    """The entry that tells the end of the table; there are never two."""
+
+    def ends() -> list[Entry]:
+        found = [entry for entry in entries(control) if entry["kind"] == "schema" and entry["after"] is None]
+        return [entry for entry in found if entry["table"].endswith(table)]
+
+    [end] = eventually(ends, 60, f"the end of {table} is recorded")
+    return end
+
+
 def halted(running: Rig, state: State, word: str = "") -> None:
     """The trail stands in the state, for what the word says."""
     eventually(lambda: running.store.pipelines.get(TRAIL).status is Status.HALTED, 60, "the trail halts")
@@ -68,15 +79,69 @@ def test_changes_of_a_dropped_table_that_were_lost_on_their_way_are_sent_again(s
         with recording(source_db, control_db, ["public.*"]) as running:
             running.delivery.lose = 1.0
             connection.execute("INSERT INTO orders VALUES (1)")
+            sent = running.delivery.published
+            eventually(lambda: any(batch.changes for batch in sent), 60, "the change is lost on its way")
             connection.execute("DROP TABLE orders")
-            known = running.store.versions
-            eventually(lambda: any(table.gone for table in known.of(TRAIL).values()), 60, "the drop is known")
             running.stop()
             running.delivery.lose = 0.0
             running.start()
             connection.execute("INSERT INTO kept VALUES (1)")
             found = changes(control_db, 2)
+            one_end(control_db, "orders")
     assert [entry["table"] for entry in found] == ["public.orders", "public.kept"]
+
+
+def test_a_drop_is_an_entry_behind_the_last_change_and_only_one_however_often_it_starts(
+    source_db: str, control_db: str
+) -> None:
+    with psycopg.connect(source_db, autocommit=True) as connection:
+        connection.execute("CREATE TABLE orders (id int PRIMARY KEY, note text)")
+        connection.execute("CREATE TABLE kept (id int PRIMARY KEY)")
+        with recording(source_db, control_db, ["public.*"]) as running:
+            connection.execute("INSERT INTO orders VALUES (1, 'x')")
+            connection.execute("DROP TABLE orders")
+            end = one_end(control_db, "orders")
+            for number in (1, 2):
+                running.stop()
+                running.start()
+                connection.execute("INSERT INTO kept VALUES (%s)", [number])
+                changes(control_db, 1 + number)
+            assert one_end(control_db, "orders") == end
+        before = [entry for entry in entries(control_db) if entry.get("table") == "public.orders"]
+    assert [entry["kind"] for entry in before] == ["change", "schema"]
+    assert (end["after"], end["text"]) == (None, "public.orders was dropped")
+    assert [column["name"] for column in end["before"]["columns"]] == ["id", "note"]
+
+
+def test_an_end_that_is_lost_on_its_way_is_told_again_and_once(source_db: str, control_db: str) -> None:
+    with psycopg.connect(source_db, autocommit=True) as connection:
+        connection.execute("CREATE TABLE orders (id int PRIMARY KEY)")
+        connection.execute("CREATE TABLE kept (id int PRIMARY KEY)")
+        with recording(source_db, control_db, ["public.*"]) as running:
+            running.delivery.lose = 1.0
+            connection.execute("DROP TABLE orders")
+            known = running.store.versions
+            sent = running.delivery.published
+            eventually(lambda: any(batch.alteration for batch in sent), 60, "it is lost on its way")
+            assert any(table.gone and table.place for table in known.of(TRAIL).values())
+            running.stop()
+            running.delivery.lose, running.delivery.repeat = 0.0, 1.0
+            running.start()
+            one_end(control_db, "orders")
+            eventually(lambda: any(table.gone and not table.place for table in known.of(TRAIL).values()), 60)
+            connection.execute("INSERT INTO kept VALUES (1)")
+            changes(control_db, 1)
+            one_end(control_db, "orders")
+
+
+def test_a_table_that_is_renamed_out_of_the_rules_ends_by_its_new_name(source_db: str, control_db: str) -> None:
+    with psycopg.connect(source_db, autocommit=True) as connection:
+        connection.execute("CREATE TABLE orders (id int PRIMARY KEY)")
+        connection.execute("CREATE SCHEMA attic")
+        with recording(source_db, control_db, ["public.*"]) as running:
+            connection.execute("ALTER TABLE orders SET SCHEMA attic")
+            assert one_end(control_db, "orders")["text"] == "public.orders was renamed attic.orders"
+            halted(running, State.SCHEMA_CHANGED, "was renamed attic.orders")
 
 
 def test_changes_of_a_table_that_was_created_again_are_recorded_before_the_trail_halts(
@@ -118,6 +183,7 @@ def test_changes_of_a_dropped_table_of_mysql_are_recorded(either_source: str, co
         )
         running.start()
         found = changes(control_db, 5)
+        one_end(control_db, "orders")
     assert told(found) == [
         ("insert", "orders", {"id": "1"}),
         ("truncate", "orders", None),
@@ -142,6 +208,7 @@ def test_a_drop_in_mysql_halts_a_trail_that_has_everything_before_it_once_it_goe
         running.store.pipelines.resume(TRAIL)
         running.start()
         found = changes(control_db, 2)
+        one_end(control_db, "orders")
     assert told(found) == [("insert", "orders", {"id": "1"}), ("insert", "kept", {"id": "1"})]
 
 
@@ -234,4 +301,5 @@ def test_a_dropped_collection_halts_a_trail_that_has_everything_before_it_once_i
             running.store.pipelines.resume(TRAIL)
             running.start()
             found = changes(control_db, 2)
+            one_end(control_db, "orders")
     assert told(found) == [("insert", "orders", {"_id": "1"}), ("insert", "kept", {"_id": "1"})]

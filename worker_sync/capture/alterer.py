@@ -78,7 +78,7 @@ class Alterer:
     def review(self, found: Definitions, lanes: Sequence[Lane], drain: Drain) -> Iterator[None]:
         """Follow what the source's catalog says, once the stream has passed its horizon."""
         for refusal in self.versions.missing(found):
-            yield from self._lose(refusal, drain)
+            yield from self._lose(refusal, lanes, drain)
         for plan in self.versions.review(found):
             yield from self._follow(plan, found.horizon, None, lanes, drain)
         for refusal in self.versions.new_tables(found):
@@ -117,12 +117,25 @@ class Alterer:
         while True:
             yield
 
-    def _lose(self, refusal: Refusal, drain: Drain) -> Iterator[None]:
-        if self._policy == "halt" or (self._policy == "apply" and "renamed" in refusal.detail):
+    def _lose(self, refusal: Refusal, lanes: Sequence[Lane], drain: Drain) -> Iterator[None]:
+        yield from self._tell_end(refusal, lanes[0], drain)
+        if self._policy == "halt" or (self._policy == "apply" and refusal.renamed is not None):
             yield from drain()
             yield from self._stop(refusal)
         log.warning("%s; the target keeps it", refusal.detail, extra={"action": "table_gone", "pipeline": self._name})
         self._recorder.save(self._name, self.versions.forget(refusal.table, refusal.detail))
+
+    def _tell_end(self, refusal: Refusal, lane: Lane, drain: Drain) -> Iterator[None]:
+        """Tell a trail that a table is gone, behind all that was changed in it."""
+        ending = self.versions.ending(refusal)
+        if ending is None:
+            return
+        yield from drain()
+        saved = self._recorder.save(self._name, self.versions.end_on_its_way(refusal, lane.next_place))
+        while not saved():
+            yield
+        lane.send_alteration(ending, None)
+        yield from drain()
 
     def _welcome(self, refusal: Refusal, drain: Drain) -> Iterator[None]:
         assert refusal.schema is not None

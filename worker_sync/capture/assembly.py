@@ -396,5 +396,6 @@ def _alterer(entry: Ready, stream: Stream, catalogue: Catalogue) -> Alterer:
         entry.records,
         {table.source.table: table.shape.guarded for table in entry.selected},
         lambda name: carries(pipeline, name),
+        is_trail(pipeline.name),
     )
     return Alterer(pipeline.name, pipeline.schema_changes, versions, stream.schemas, catalogue)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from worker_sync.capture.routing import Route, TargetOf
-from worker_sync.core.alteration import Alteration, alteration
+from worker_sync.core.alteration import Alteration, alteration, end
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
@@ -43,12 +43,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a pipeline can't go on by itself; `schema` None: the table is gone."""
+    """Why a pipeline can't go on by itself; `schema` None: the table is gone, or is `renamed`."""
 
     table: TableName
     schema: TableSchema | None
     detail: str
     recovery: str
+    renamed: TableName | None = None
 
     def halt(self) -> Halt:
         return Halt(State.SCHEMA_CHANGED, self.detail, self.recovery)
@@ -68,12 +69,14 @@ class Versions:
         records: Records,
         excluded: Mapping[TableName, tuple[str, ...]],
         wants: Callable[[TableName], bool],
+        is_trail: bool = False,
     ) -> None:
         self._policy = policy
         self._target_of = target_of
         self._alters_rows = alters_rows
         self._excluded = excluded
         self._wants = wants
+        self._is_trail = is_trail
         self.records = dict(records)
         self._known = {name: record.version for name, record in records.items() if record.version and not record.gone}
         self._accepted = {name: record.next for name, record in records.items() if record.next is not None}
@@ -109,7 +112,7 @@ class Versions:
         if change is None:
             return None
         if change.obstacle:
-            recovery = f"give the target's table the source's key (or drop it), then {_resync(schema.table)}"
+            recovery = f"give the target's table the source's key (or drop it), then {self._resync(schema.table)}"
             return Refusal(schema.table, schema, f"{schema.table}: {change.obstacle}", recovery)
         if self._policy == "ignore" or not (change.is_visible or self._policy == "apply"):
             return None
@@ -126,7 +129,7 @@ class Versions:
         if not known.number or not schema.number or known.number == schema.number:
             return None
         detail = f"{schema.table} was dropped and created anew, and its rows went without a word in the log"
-        return Refusal(schema.table, schema, detail, _resync(schema.table))
+        return Refusal(schema.table, schema, detail, self._resync(schema.table))
 
     def _uncovered(self, known: TableSchema, schema: TableSchema) -> Refusal | None:
         """A column that must not travel, and may be there under another name."""
@@ -194,7 +197,7 @@ class Versions:
     def _new(self, schema: TableSchema) -> Refusal:
         name = schema.table
         if name in self.records and self.records[name].gone:
-            return Refusal(name, schema, f"{name} was dropped and created anew", _resync(name))
+            return Refusal(name, schema, f"{name} was dropped and created anew", self._resync(name))
         recovery = f"{_RESUME}, which copies it; or take it out of the pipeline's tables first"
         return Refusal(name, schema, f"{name} is a new table", recovery)
 
@@ -207,13 +210,27 @@ class Versions:
     def _missing(self, name: TableName, renamed: TableName | None) -> Refusal:
         detail = f"{name} was renamed {renamed}" if renamed else f"{name} was dropped"
         recovery = f"name the tables that are there now in the configuration, then {_RESUME}"
-        return Refusal(name, None, detail, recovery)
+        return Refusal(name, None, detail, recovery, renamed)
+
+    def ending(self, refusal: Refusal) -> Alteration | None:
+        """The end of a table that is gone, for a trail; None where a target is to be left alone, or had nothing."""
+        known = self._target_of(self._known[refusal.table]) if self._is_trail else None
+        return None if known is None else end(known.target, refusal.renamed)
+
+    def end_on_its_way(self, refusal: Refusal, place: Position) -> TableVersion:
+        """What is known of a table while its end is under way to `place`."""
+        record = self.records[refusal.table]
+        return replace(record, gone=True, next=None, place=str(place), change=refusal.detail)
 
     def forget(self, name: TableName, change: str) -> TableVersion:
         """The source has the table no more; the target's stays as it is."""
         del self._known[name]
         self.records[name] = replace(self.records[name], gone=True, next=None, place="", change=change)
         return self.records[name]
+
+    def _resync(self, table: TableName) -> str:
+        # A trail copies nothing, so it only begins anew as a whole.
+        return "worker-sync resync PIPELINE" if self._is_trail else f"worker-sync resync PIPELINE {table}"
 
     def first_time(self, words: str) -> bool:
         """Whether this was not said before."""
@@ -226,21 +243,20 @@ def _same(one: TableSchema, other: TableSchema) -> bool:
     return alteration(one, other) is None and one.number == other.number
 
 
-def _resync(table: TableName) -> str:
-    return f"worker-sync resync PIPELINE {table}"
-
-
 # -- at the start of a session
 
 
 def resolve(records: Records, stands: Position | None) -> dict[TableName, TableVersion]:
-    """The records of a pipeline whose first shard stands at `stands`: an alteration whose place it has reached is
-    done, one that it has not comes again (a person's consent to it stays)."""
+    """The records of a pipeline whose first shard stands at `stands`: an alteration, or an end, whose place it has
+    reached is done, one that it has not comes again (a person's consent to it stays)."""
     found = {}
     for name, record in records.items():
         if record.place:
             done = stands is not None and Position.parse(record.place) <= stands
-            record = replace(record, version=record.next, next=None) if done else record
+            if record.gone:
+                record = replace(record, gone=done)
+            elif done:
+                record = replace(record, version=record.next, next=None)
             record = replace(record, place="")
         found[name] = record
     return found

@@ -11,11 +11,12 @@ from functools import cached_property
 
 import msgspec
 
-from worker_sync.core.schema import Column, Kind, TableSchema, Type
+from worker_sync.core.schema import Column, Kind, TableName, TableSchema, Type
 
 
 class Alteration(msgspec.Struct, frozen=True, dict=True):
-    """The table `before` becomes `after`. `renamed` maps old names of columns to new ones."""
+    """The table `before` becomes `after`. `renamed` maps old names of columns to new ones. Without columns `after` says
+    that the table is gone, or has that name now; no target is asked to follow that, but a trail tells it."""
 
     before: TableSchema
     after: TableSchema
@@ -55,6 +56,11 @@ class Alteration(msgspec.Struct, frozen=True, dict=True):
         return [(was, now) for was, now in pairs if now is not None]
 
     @property
+    def is_end(self) -> bool:
+        """The table is not there any more, under its name at least."""
+        return not self.after.columns
+
+    @property
     def is_visible(self) -> bool:
         """More than a column that may be NULL now."""
         return bool(self.renamed or self.dropped or self.added or self.retyped or self.replaced or self.obstacle)
@@ -79,6 +85,9 @@ class Alteration(msgspec.Struct, frozen=True, dict=True):
         return ""
 
     def __str__(self) -> str:
+        if self.is_end:
+            same = self.after.table == self.before.table
+            return f"{self.before.table} was {'dropped' if same else f'renamed {self.after.table}'}"
         parts = [f"column {old} was renamed {new}" for old, new in self.renamed.items()]
         parts += [f"column {name} was dropped" for name in self.dropped]
         parts += [f"column {column.name} ({_shown(column.type)}) was added" for column in self.added]
@@ -92,6 +101,11 @@ def alteration(before: TableSchema, after: TableSchema) -> Alteration | None:
     """What leads from one version to the other; None when there is nothing to do in a target."""
     found = Alteration(before, after, _renamed(before, after))
     return found if found.is_visible or found.loosened else None
+
+
+def end(before: TableSchema, renamed: TableName | None) -> Alteration:
+    """The end of a table, that it was `renamed` where that is known."""
+    return Alteration(before, TableSchema(renamed or before.table, (), (), before.engine, before.number))
 
 
 def altered_columns(columns: Sequence[Column], change: Alteration) -> tuple[Column, ...]:

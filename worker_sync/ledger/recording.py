@@ -55,13 +55,13 @@ def last_position(entry: Json) -> str:
 
 def _schema(batch: Batch, change: Alteration) -> Prepared:
     # An alteration's batch has no tables; the source's name of its one stands where that of a first one would.
-    table = batch.origins.get(0) or str(change.after.table)
+    table = batch.origins.get(0) or str(change.before.table if change.is_end else change.after.table)
     entry = {
         "kind": SCHEMA_KIND,
         "source": batch.source,
         "table": table,
         "before": _shape(change.before),
-        "after": _shape(change.after),
+        "after": None if change.is_end else _shape(change.after),
         "text": str(change),
         "transaction": {"position": batch.upto.commit, "id": None},
         "captured_at": moment_or_none(batch.captured_at),

@@ -177,6 +177,14 @@ def test_a_watermark_tells_whether_an_alteration_is_done(reached: bool) -> None:
     assert resolve(records, None)[NAME].version == ITEMS
 
 
+@pytest.mark.parametrize("reached", [False, True])
+def test_a_watermark_tells_whether_an_end_is_told(reached: bool) -> None:
+    place = Position(commit(0x20), 2, 1)
+    records = {NAME: TableVersion(NAME, ITEMS, None, str(place), gone=True)}
+    found = resolve(records, place if reached else Position(commit(0x20), 2))[NAME]
+    assert (found.version, found.gone, found.place) == (ITEMS, reached, "")
+
+
 def test_halt_stops_behind_the_last_row_before_and_keeps_what_was_refused() -> None:
     made = bench("halt")
     made.take(0x20, old(1, 1), new(2, 2))
