@@ -116,7 +116,8 @@ class Versions:
             return Refusal(schema.table, schema, f"{schema.table}: {change.obstacle}", recovery)
         if self._policy == "ignore" or not (change.is_visible or self._policy == "apply"):
             return None
-        copy = change.changes_values or not self._alters_rows
+        # In a trail a copy would stand for changes that nobody made.
+        copy = not self._is_trail and (change.changes_values or not self._alters_rows)
         if self._policy == "apply":
             return Plan(schema, change, True, copy and change.is_visible)
         accepted = self._accepted.get(schema.table)
