@@ -19,6 +19,7 @@ from kombu.exceptions import OperationalError
 from tasks.application import PUBLISHED_AT, producing, uses_rabbitmq
 from tasks.queues import NAMES
 from tasks.rabbitmq import CONFIRM_S, DEAD_LETTERS, DELIVERY_LIMIT, queue_of
+from tasks.scheduled import HEADER
 from worker_sync.core.errors import ConfigError, Unreachable
 from worker_sync.store.dead_letters import Letter, LetterKind
 
@@ -38,6 +39,9 @@ PUBLISH: Final[Mapping[str, Any]] = {
 }
 #: What RabbitMQ says of a message whose time ran out.
 EXPIRED: Final = "expired"
+#: Headers that a replayed message has no more. It is done now, however late, by itself: what came of the scheduled run
+#: that it may have been is recorded, and a worker would leave it out.
+_OF_ITS_TIME: Final = frozenset({PUBLISHED_AT, "eta", "expires", HEADER})
 LIMIT_EXCEEDED: Final = f"it was given back more than {DELIVERY_LIMIT} times; it may crash the worker that takes it"
 
 
@@ -129,10 +133,8 @@ def replay(payload: bytes, through: Celery | None = None) -> None:
     queue = kept["queue"]
     if queue not in NAMES:
         raise ConfigError(f"the message came from {queue!r}, which is none of our queues ({', '.join(NAMES)})")
-    headers = {name: value for name, value in kept["headers"].items() if name != PUBLISHED_AT}
+    headers = {name: value for name, value in kept["headers"].items() if name not in _OF_ITS_TIME}
     headers[REPLAYS] = int(headers.get(REPLAYS) or 0) + 1
-    # The scheduled time of a delayed one has come.
-    headers.pop("eta", None)
     named = {"correlation_id": kept["correlation_id"]} if kept["correlation_id"] else {}
     headers[PUBLISHED_AT] = time.time()
     publish(

@@ -27,6 +27,7 @@ from tasks.application import Application, uses_rabbitmq
 from tasks.celeryconfig import celery_settings
 from tasks.parcels import Parcel, publish
 from tasks.rabbitmq import DELIVERY_LIMIT
+from tasks.scheduled import HEADER
 from tasks.scheduled import send as send_run
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
@@ -48,6 +49,8 @@ SECRET = "a-value-of-a-row"
 COUNTDOWNS = (0.03, 0.5, 0.9, 2.4)
 #: Pools with the number of tasks that they do at a time.
 POOLS = {"solo": 1, "threads": 3, "prefork": 3}
+#: Seconds that a scheduled run may wait for a worker, which is there.
+EXPIRES_S = 5.0
 #: Tasks that always wait while workers come and go, and those that each of them does before it is ended.
 BACKLOG = 60
 TASKS = 60
@@ -288,6 +291,21 @@ class BrokerContract:
             messages.replay(payload, bed.app)
             first, second = bed.await_letters(2)
             assert [first.identity, second.identity] == ["message:known:0:0", "message:known:0:1"]
+            messages.replay(payload.replace(b"test.nope", b"test.note"), bed.app)
+            bed.await_notes("replayed")
+
+    def test_a_letter_of_a_scheduled_run_is_done_when_it_is_replayed_however_late(self, bed: Bed) -> None:
+        claim = bed.store.schedule.claim_by_hand("report-cleanup", "test.nope")
+        said = [claim.entry, claim.scheduled_for.isoformat(), claim.task, claim.token]
+        with bed.worker(queues="default,dead_letter"):
+            bed.send("test.nope", "replayed", expires=EXPIRES_S, headers={HEADER: said})
+            too_late = time.time() + EXPIRES_S
+            payload = bed.store.dead_letters.payload(bed.await_letter().id)
+            assert payload is not None
+            run = bed.ended(claim)
+            assert run is not None
+            assert run.status is RunStatus.FAILED
+            eventually(lambda: time.time() > too_late, LONG_S)
             messages.replay(payload.replace(b"test.nope", b"test.note"), bed.app)
             bed.await_notes("replayed")
 
