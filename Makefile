@@ -30,8 +30,8 @@ test: lint  ## Lint, then every test (CI=true: a missing server is a failure)
 
 faults: setup  ## Every accident, also the many repetitions of each
 	@scripts/test-servers all
-	$(BIN)/pytest -m "long or not long" tests/faults $(ARGS)
-	$(BIN)/pytest -m long tests --ignore=tests/faults $(ARGS) || [ $$? -eq 5 ]
+	$(PYTEST) -m "long or not long" tests/faults $(ARGS)
+	$(PYTEST) -m long tests --ignore=tests/faults $(ARGS) || [ $$? -eq 5 ]
 
 test-deploy: setup  ## Run image and compose.yaml in containers, the chart on an API server (root on Debian; the first build is long)
 	@scripts/test-servers
