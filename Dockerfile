@@ -21,8 +21,11 @@ COPY connectors connectors
 COPY beat_schedule beat_schedule
 RUN /tools/bin/pip wheel -q --no-deps --no-build-isolation --no-index --wheel-dir /wheel . && \
     /tools/bin/pip --python /opt/worker-sync install -q --no-deps --no-compile --no-index /wheel/*.whl
-# What a container never reads: debugging symbols of the libraries, tests and sources of C extensions.
+# What a container never reads: debugging symbols of the libraries, tests, sources of C extensions, and what Amazon's library
+# knows of services other than those that keep checkpoints, hold keys and give credentials.
 RUN cd /opt/worker-sync/lib/python3*/site-packages && \
+    find botocore/data -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name kms ! -name sts ! -name sso ! -name sso-oidc \
+        ! -name signin -exec rm -rf {} + && \
     find . -type d -name tests -prune -exec rm -rf {} + && \
     find . -name '*.pyx' -delete -o -name '*.pxd' -delete -o -name '*.c' -delete -o -name '*.h' -delete && \
     find . -name '*.so' -exec strip --strip-debug {} + && \
@@ -58,7 +61,9 @@ RUN ln -s python3.13 usr/bin/python3 && \
 # Whether anything that the roles need is missing.
 RUN chroot . /opt/worker-sync/bin/worker-sync --version && \
     chroot . /opt/worker-sync/bin/python -c "import tasks.app, flower, sqlite3, ssl; \
-        import connectors.mongodb.sink, connectors.mysql.sink, connectors.postgres.sink"
+        import connectors.mongodb.sink, connectors.mysql.sink, connectors.postgres.sink, worker_sync.tracing.recorder; \
+        from botocore.session import get_session; \
+        [get_session().create_client(name, region_name='eu-central-1') for name in ('s3', 'kms', 'sts', 'sso', 'sso-oidc')]"
 # The same sources and packages make the same bytes, whenever that is.
 ARG SOURCE_DATE_EPOCH=0
 RUN find . -newermt "@${SOURCE_DATE_EPOCH}" -exec touch --no-dereference --date="@${SOURCE_DATE_EPOCH}" {} +

@@ -70,7 +70,7 @@ docs: setup  ## Renew the pages and dashboards that are made from the code
 lock:  ## Renew the lock file after a change of dependencies (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --extra embedded --extra aws --extra tracing --extra dev \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements.lock
-	uv pip compile pyproject.toml --universal --python-version 3.11 --constraint requirements.lock \
+	uv pip compile pyproject.toml --universal --python-version 3.11 --extra aws --extra tracing --constraint requirements.lock \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements-runtime.lock
 	echo "hatchling>=1.26" | uv pip compile - --universal --python-version 3.11 \
 	    --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --output-file requirements-build.lock

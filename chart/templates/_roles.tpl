@@ -52,9 +52,10 @@ The processes of the release, as {roles: [...]}: whoever adds one adds it here. 
 {{- end -}}
 {{- if $values.flower.enabled -}}
 {{- $settings := mergeOverwrite (deepCopy $values.pod) $values.flower -}}
+{{- $prefix := dig "flower" "url_prefix" "" (include "worker-sync.config" . | fromYaml) | default "" | trimAll "/" -}}
 {{- $port := dict "name" "http" "number" $settings.port -}}
 {{- $roles = append $roles (dict "name" "flower" "component" "flower" "settings" $settings "port" $port
-      "args" (list "flower" "--host" "0.0.0.0" "--port" (toString $settings.port)) "http" "/healthcheck") -}}
+      "args" (list "flower" "--host" "0.0.0.0" "--port" (toString $settings.port)) "http" (printf "%s/healthcheck" (ternary "" (printf "/%s" $prefix) (empty $prefix)))) -}}
 {{- end -}}
 {{- range $role := $roles -}}
 {{- include "worker-sync.completeRole" (dict "root" $ "role" $role) -}}

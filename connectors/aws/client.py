@@ -47,9 +47,9 @@ _ADVICE: Final = {
 def client(service: Literal["s3", "kms"], access: AwsAccess) -> Any:
     """A client of a service; connects on first use. Raises ConfigError with what to install or to set."""
     try:
-        import boto3
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
+        from botocore.session import get_session
     except ImportError:
         raise ConfigError(f"{service} needs a library that is not installed; run: {INSTALL}") from None
     secret = access.secret_access_key
@@ -62,7 +62,7 @@ def client(service: Literal["s3", "kms"], access: AwsAccess) -> Any:
         user_agent_extra="worker-sync",
     )
     try:
-        return boto3.session.Session().client(
+        return get_session().create_client(
             service,
             endpoint_url=access.endpoint,
             region_name=access.region,

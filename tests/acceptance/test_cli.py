@@ -213,6 +213,39 @@ def test_status_before_init_says_what_to_do(config: Path) -> None:
     assert "worker-sync init" in done.err
 
 
+ROLES = ["capture shop", "worker", "beat", "exporter"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_does_not_begin_on_a_control_store_that_is_not_set_up(config: Path, role: str) -> None:
+    done = worker_sync(*role.split(), config=config)
+    assert done.code == 2
+    assert "The control store is not set up: run `worker-sync init`" in done.err
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_does_not_begin_on_an_older_control_store_than_it_needs(
+    config: Path, control_db: str, role: str
+) -> None:
+    worker_sync("init", config=config)
+    newest = run(control_db, "SELECT max(number) FROM worker_sync_control.migrations")[0][0]
+    run(control_db, f"DELETE FROM worker_sync_control.migrations WHERE number = {newest}")
+    done = worker_sync(*role.split(), config=config)
+    assert done.code == 2
+    assert f"it is at version {newest - 1}, this program needs {newest}; run `worker-sync init`" in done.err
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_goes_on_with_a_control_store_of_a_newer_program(
+    config: Path, tmp_path: Path, control_db: str, role: str
+) -> None:
+    worker_sync("init", config=config)
+    run(control_db, "INSERT INTO worker_sync_control.migrations (number, name) VALUES (9999, 'later')")
+    with background(config, tmp_path, role):
+        is_ready = lambda: worker_sync("probe", role.split()[0], "--ready", config=config).code == 0
+        eventually(is_ready, 30, f"the {role} is ready")
+
+
 def test_wait_gives_up_in_time(config: Path) -> None:
     assert worker_sync("init", config=config).code == 0
     done = worker_sync("wait", "shop-to-reporting", "--timeout", "0.3", config=config)

@@ -30,7 +30,6 @@ DRIVERS = {
     "pymongo": ("connectors/mongodb/",),
     "bson": ("connectors/mongodb/",),
     "confluent_kafka": ("connectors/kafka/",),
-    "boto3": ("connectors/aws/",),
     "botocore": ("connectors/aws/",),
 }
 """Where each driver may be imported; the layers in pyproject.toml say the rest."""

@@ -83,6 +83,36 @@ def test_every_role_that_gives_signs_of_life_is_probed_for_them(production: list
             assert {"startupProbe", "readinessProbe"} <= set(container), name
 
 
+@pytest.mark.parametrize(
+    ("prefix", "path"), [("", "/healthcheck"), ("/flower/", "/flower/healthcheck"), ("a/b", "/a/b/healthcheck")]
+)
+def test_flower_is_probed_under_its_prefix(prefix: str, path: str) -> None:
+    flower = only(render({"config": {"flower": {"url_prefix": prefix}}}), "Deployment", "flower")
+    container = flower["spec"]["template"]["spec"]["containers"][0]
+    for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[kind]["httpGet"]["path"] == path
+
+
+def test_flower_keeps_what_it_has_seen_on_a_disk_that_one_pod_has_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = render({"flower": {"persistence": {"enabled": True, "size": "2Gi"}}})
+    claim = only(objects, "PersistentVolumeClaim", "flower")
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "2Gi"
+    flower = only(objects, "Deployment", "flower")["spec"]
+    assert flower["strategy"] == {"type": "Recreate"}
+    pod = flower["template"]["spec"]
+    disk = {"name": "state", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}
+    assert disk in pod["volumes"]
+    # Where a configuration that says nothing of it has the file.
+    text = only(objects, "ConfigMap", "worker-sync")["data"]["worker-sync.yaml"]
+    kept = with_secrets(text, tmp_path, monkeypatch).flower.db
+    assert kept is not None
+    [mounted] = [one["mountPath"] for one in pod["containers"][0]["volumeMounts"] if one["name"] == "state"]
+    assert (HOME / kept.relative_to(tmp_path)).is_relative_to(mounted)
+
+
 def test_a_worker_is_given_its_grace_and_15_seconds(production: list[Object]) -> None:
     pools = {"sync": {"grace": 45}, "audit": {}}
     for one in of(render({"workerPools": pools}, PRODUCTION, kubernetes="1.37.0"), "Deployment"):

@@ -135,7 +135,7 @@ def test_a_key_is_made_once_where_none_is_configured(tmp_path: Path) -> None:
 
 
 def test_without_the_library_the_way_to_install_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.setitem(sys.modules, "botocore.config", None)
     found = settings(tmp_path, anchors=["s3://bucket"], s3=RETENTION, key="awskms:///alias/a", key_name="shop")
     with pytest.raises(ConfigError, match=r"run: pip install 'worker-sync\[aws\]'"), opened_anchors(found.ledger):
         raise AssertionError("an anchor without its library")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -18,6 +19,7 @@ from worker_sync.composition import flower as flowers
 from worker_sync.composition.workspace import Workspace
 from worker_sync.core import log
 from worker_sync.core.alive import Alive, Pulse
+from worker_sync.core.errors import Transient
 from worker_sync.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,13 +28,19 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def _begin(ctx: click.Context, traced_as: str = "") -> Settings:
+def _begin(ctx: click.Context, role: str = "") -> Settings:
     """The settings, with the log as they say; a role that traces begins to."""
     settings = state(ctx).settings()
     log.configure(settings.log, settings.secrets())
-    if traced_as:
-        tracing.begin(settings, traced_as)
+    if role:
+        tracing.begin(settings, role)
     return settings
+
+
+def _require_store(space: Workspace) -> None:
+    """Nothing can be done before `worker-sync init`; a store that is away comes back."""
+    with contextlib.suppress(Transient):
+        space.store.require()
 
 
 @click.command(epilog="\b\nExamples:\n  worker-sync capture shop")
@@ -47,9 +55,10 @@ def capture(ctx: click.Context, name: str) -> int:
     """
     from worker_sync.capture import run
 
-    settings = _begin(ctx, traced_as="capture")
+    settings = _begin(ctx, role="capture")
     settings.database(name)
     with Alive("capture", name) as alive, Workspace(settings) as space:
+        _require_store(space)
         stop = Pulse(alive)
         with stopping_on_signals(stop.set):
             return run(space.settings, name, stop)
@@ -89,7 +98,7 @@ def worker(
         arguments.append(f"--queues={queues}")
     names = [name.strip() for name in queues.split(",")] if queues else None
     chosen = changed(pool_for(names, state(ctx).settings()), pool, concurrency)
-    return _celery(ctx, arguments, pool_options(chosen), grace, traced_as="worker")
+    return _celery(ctx, arguments, pool_options(chosen), grace, role="worker")
 
 
 def pool_options(pool: Pool) -> dict[str, Any]:
@@ -113,7 +122,7 @@ def beat(ctx: click.Context) -> int:
     wrong.
     """
     schedule(_begin(ctx))
-    return _celery(ctx, ["--quiet", "beat", "--pidfile="], traced_as="beat")
+    return _celery(ctx, ["--quiet", "beat", "--pidfile="], role="beat")
 
 
 @click.command(epilog="\b\nExamples:\n  worker-sync flower")
@@ -136,9 +145,11 @@ def _celery(
     arguments: Sequence[str],
     conf: Mapping[str, Any] | None = None,
     grace_s: float | None = None,
-    traced_as: str = "",
+    role: str = "",
 ) -> int:
-    with Workspace(_begin(ctx, traced_as)) as space:
+    with Workspace(_begin(ctx, role)) as space:
+        if role:
+            _require_store(space)
         # Imported here: it tells Celery's process library, once, what SIGTERM means.
         from tasks import configuration, handing_back
         from tasks.app import app
@@ -170,6 +181,7 @@ def exporter(ctx: click.Context, host: str | None, port: int | None) -> int:
     settings = _begin(ctx)
     stop = threading.Event()
     with Alive("exporter") as alive, Workspace(settings) as space, stopping_on_signals(stop.set):
+        _require_store(space)
         assert space.settings.broker is not None
         depths = queues_of(space.settings.broker, (*NAMES, DEAD_LETTERS.name), lambda: begun(space.store))
         ledger = LedgerWatch(ledger_url(space.settings)) if settings.audit else None

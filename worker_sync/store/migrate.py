@@ -10,6 +10,7 @@ from typing import Final
 
 from worker_sync.core.errors import ConfigError
 from worker_sync.store.connection import Connection, Record
+from worker_sync.store.errors import NotInitialized
 from worker_sync.store.queries import queries
 
 _FILE: Final = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
@@ -54,10 +55,17 @@ def migrate(connection: Connection) -> list[Migration]:
     return missing
 
 
-def pending(connection: Connection) -> list[Migration]:
-    """What `migrate` would apply. Changes nothing."""
+def require(connection: Connection) -> None:
+    """Raises NotInitialized while a migration that this program knows is missing.
+
+    A newer store is none of its business: processes of the version before go on until they are replaced.
+    """
     present = connection.one("has_migrations")
-    return _missing(connection.run("applied_migrations")) if present and present["present"] else list(migrations())
+    if not (present and present["present"]):
+        raise NotInitialized("run `worker-sync init`")
+    at = max((row["number"] for row in connection.run("applied_migrations")), default=0)
+    if at < len(migrations()):
+        raise NotInitialized(f"it is at version {at}, this program needs {len(migrations())}; run `worker-sync init`")
 
 
 def _missing(rows: list[Record]) -> list[Migration]:

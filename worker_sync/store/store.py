@@ -15,7 +15,7 @@ from worker_sync.store.dead_letters import DeadLetters
 from worker_sync.store.health import HealthResults
 from worker_sync.store.heartbeats import Heartbeats
 from worker_sync.store.leases import Leases
-from worker_sync.store.migrate import Migration, migrate, pending
+from worker_sync.store.migrate import Migration, migrate, require
 from worker_sync.store.pipelines import States
 from worker_sync.store.reports import Reports
 from worker_sync.store.schedule import ScheduleRuns
@@ -54,9 +54,9 @@ class ControlStore:
         """Bring the tables to this version; returns what was applied."""
         return migrate(self._connection)
 
-    def pending_migrations(self) -> list[Migration]:
-        """What `migrate` would apply."""
-        return pending(self._connection)
+    def require(self) -> None:
+        """Raises NotInitialized before `migrate` of this version, or a newer one, has run."""
+        require(self._connection)
 
     def ping(self) -> None:
         """Ask the server for an answer."""
