@@ -22,7 +22,7 @@ The processes of the release, as {roles: [...]}: whoever adds one adds it here. 
 {{- range $source := (include "worker-sync.flows" . | fromYaml).sources -}}
 {{- $settings := mergeOverwrite (deepCopy $values.pod) (deepCopy $values.capture) (get $values.captures $source | default dict) -}}
 {{- $roles = append $roles (dict "name" (printf "capture-%s" $source) "component" "capture" "settings" $settings
-      "args" (list "capture" $source) "probe" (list "capture" "--name" $source)) -}}
+      "args" (list "capture" $source "--stay") "probe" (list "capture" "--name" $source)) -}}
 {{- end -}}
 {{- end -}}
 {{- range $name, $pool := $values.workerPools -}}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def config(tmp_path: Path, source_db: str, target_db: str, control_db: str, redi
     return write_config(tmp_path / "worker-sync.yaml", document)
 
 
-@contextmanager
+@contextlib.contextmanager
 def background(config: Path, tmp_path: Path, *roles: str) -> Iterator[None]:
     """Roles that run while the block does."""
     running = []
@@ -304,6 +304,44 @@ def test_changes_arrive_and_verify_agrees(config: Path, tmp_path: Path, source_d
         assert [table["table"] for table in resync.json["tables"]] == ["public.orders"]
         assert worker_sync("resync", "shop-to-reporting", config=config).code == 0
         eventually(lambda: run(target_db, "SELECT item FROM orders WHERE id = 9") == [("item 9",)], seconds=60)
+
+
+def test_a_capture_that_stays_goes_on_after_the_recovery_command(
+    config: Path, tmp_path: Path, source_db: str, target_db: str
+) -> None:
+    assert worker_sync("init", config=config).code == 0
+    with background(config, tmp_path, "worker"), start([*STAYING, str(config)], tmp_path / "capture.log") as capture:
+        try:
+            assert worker_sync("wait", "shop-to-reporting", config=config).code == 0
+            eventually(lambda: _slot_is_dropped(source_db), 30, "the slot is dropped")
+            run(source_db, "DELETE FROM orders WHERE id = 8")
+            eventually(lambda: _reason(config) == "slot-missing", 60, "the source stands in its named state")
+            assert worker_sync("probe", "capture", "--ready", config=config).code == 0
+
+            assert worker_sync("resync", "shop-to-reporting", config=config).code == 0
+            eventually(lambda: run(target_db, "SELECT count(*) FROM orders") == [(199,)], 60, "the rows are right")
+            assert worker_sync("verify", "shop-to-reporting", config=config).code == 0
+
+            capture.send_signal(signal.SIGTERM)
+            assert capture.wait(20) == 0
+        finally:
+            capture.kill()
+
+
+STAYING = ["capture", "shop", "--stay", "--config"]
+
+
+def _slot_is_dropped(source: str) -> bool:
+    """Its reader begins again, so the slot is free for a moment only."""
+    slots = "FROM pg_replication_slots WHERE database = current_database()"
+    run(source, f"SELECT pg_terminate_backend(active_pid) {slots} AND active")
+    with contextlib.suppress(psycopg.errors.ObjectInUse):
+        run(source, f"SELECT pg_drop_replication_slot(slot_name) {slots} AND NOT active")
+    return run(source, f"SELECT {slots}") == []
+
+
+def _reason(config: Path) -> object:
+    return worker_sync("status", "--json", config=config).json["pipelines"][0]["reason"]
 
 
 def test_snapshot_of_a_table_that_is_not_carried_is_refused(config: Path) -> None:

@@ -195,4 +195,4 @@ def test_long_names_stay_apart() -> None:
     check(objects)
     captures = [one for one in of(objects, "Deployment") if "-capture-" in one["metadata"]["name"]]
     args = sorted(one["spec"]["template"]["spec"]["containers"][0]["args"] for one in captures)
-    assert args == [["capture", a], ["capture", b], ["capture", "shop"]]
+    assert args == [["capture", name, "--stay"] for name in (a, b, "shop")]

@@ -43,15 +43,16 @@ def _require_store(space: Workspace) -> None:
         space.store.require()
 
 
-@click.command(epilog="\b\nExamples:\n  worker-sync capture shop")
+@click.command(epilog="\b\nExamples:\n  worker-sync capture shop\n  worker-sync capture shop --stay")
 @configured
 @click.argument("name")
+@click.option("--stay", is_flag=True, help="Wait in a named state, and go on after the recovery command.")
 @click.pass_context
-def capture(ctx: click.Context, name: str) -> int:
+def capture(ctx: click.Context, name: str, stay: bool) -> int:
     """Capture the changes of the source database NAME until SIGTERM.
 
     A second one for the same source stands by until the first is gone. Exit code 1 when the source stands in a named
-    state, which `worker-sync status` explains.
+    state, which `worker-sync status` explains; with --stay it waits there for a person.
     """
     from worker_sync.capture import run
 
@@ -61,7 +62,7 @@ def capture(ctx: click.Context, name: str) -> int:
         _require_store(space)
         stop = Pulse(alive)
         with stopping_on_signals(stop.set):
-            return run(space.settings, name, stop)
+            return run(space.settings, name, stop, stay=stay)
 
 
 @click.command(epilog="\b\nExamples:\n  worker-sync worker\n  worker-sync worker --queues sync,default")
