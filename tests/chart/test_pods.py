@@ -276,7 +276,7 @@ def test_no_secret_is_in_a_config_map_or_an_argument() -> None:
 
 def test_the_pods_of_a_capture_are_found_by_the_labels_that_the_page_names() -> None:
     page = (ROOT / "docs/how-to/deploy-on-kubernetes.md").read_text(encoding="utf-8")
-    [labels] = re.findall(r"kubectl delete pod -l (\S+)`", page)
+    [labels] = re.findall(r"kubectl logs -l (\S+)`", page)
     wanted = dict(label.split("=") for label in labels.split(","))
     found = [one for one in of(render(), "Deployment") if wanted.items() <= labels_of(one).items()]
     assert [one["metadata"]["name"] for one in found] == ["ws-worker-sync-capture-shop"]
