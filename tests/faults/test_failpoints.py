@@ -15,7 +15,9 @@ from tests.fixtures.fix_postgres import new_database
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 #: Rows that are copied while the first failpoints strike.
-ROWS = 100
+#: So many in one chunk that a shard's part of it is staged, however quick everything is.
+CHUNK_ROWS = 160
+ROWS = 400
 #: What `make test` has time for: a few of each sort in one run. `make faults` tries all, each by itself.
 IN_A_ROW = (
     "versions saved, no stream",
@@ -52,7 +54,8 @@ def world(
             Route("shop", "lake", lake),
         ]
         origins = {"source": source, "shop": shop}
-        with running_world(tmp_path, origins, routes, control_db, redis_url, rows=ROWS) as made:
+        capture = {"snapshot_rows": CHUNK_ROWS}
+        with running_world(tmp_path, origins, routes, control_db, redis_url, rows=ROWS, capture=capture) as made:
             yield made
 
 
