@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final
 
 from kombu.exceptions import ContentDisallowed, DecodeError
 
@@ -20,17 +22,37 @@ else:
 
 log = logging.getLogger(__name__)
 
+#: Seconds until a broker that is there, and refused something, is asked again.
+REFUSED_S: Final = 1.0
+
 
 class Consumer(AnyConsumer):  # type: ignore[misc]
     """Errors say what kind of message it was and never quote it: it may hold rows."""
 
     def connect(self) -> Any:
         connection = super().connect()
-        if uses_rabbitmq(self.app):
-            # Celery declares the queues that this worker consumes and then binds all of them for delays.
-            with self.app.connection_for_write() as own:
-                rabbitmq.declare(own)
+        with ExitStack() as undo:
+            undo.callback(connection.close)
+            if uses_rabbitmq(self.app):
+                # Celery declares the queues that this worker consumes and then binds all of them for delays.
+                with self.app.connection_for_write() as own:
+                    rabbitmq.declare(own)
+            undo.pop_all()
         return connection
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        super().on_connection_error_before_connected(exc)
+        self._pause()
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        super().on_connection_error_after_connected(exc)
+        if not isinstance(exc, self.connection_errors):
+            self._pause()
+
+    def _pause(self) -> None:
+        """Nothing tells when the broker would take what it refused. `maybe_shutdown` comes next."""
+        liveness.say(ready=False)
+        time.sleep(REFUSED_S)
 
     def apply_eta_task(self, task: Any) -> None:
         super().apply_eta_task(task)

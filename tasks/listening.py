@@ -21,6 +21,9 @@ class Listening(bootsteps.StartStopStep):
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
+    #: None while it has not begun: a connection may be lost before.
+    _questions: Any = None
+
     def include_if(self, parent: Any) -> bool:
         return uses_rabbitmq(parent.app)
 
@@ -30,7 +33,8 @@ class Listening(bootsteps.StartStopStep):
 
     def stop(self, parent: Any) -> None:
         """The connection is about to be closed."""
-        self._questions.cancel()
+        if self._questions is not None:
+            self._questions.cancel()
 
     terminate = stop
 

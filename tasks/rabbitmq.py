@@ -80,6 +80,8 @@ def celery_settings(scheme: str) -> dict[str, Any]:
         # A worker that runs a long task answers no heartbeat. The kernel's keepalive notices a host that vanished, and
         # `tasks.listening` a line that died.
         "broker_heartbeat": 0,
+        # A queue that a person has deleted while a worker begins is made again with its next connection.
+        "broker_channel_error_retry": True,
         # An exclusive one stays locked while RabbitMQ has not noticed that the worker's last connection is gone.
         "control_queue_exclusive": False,
         "control_queue_durable": True,

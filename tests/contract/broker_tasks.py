@@ -9,17 +9,38 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 from tasks import handing_back
 from tasks.app import app
 from tasks.base import DisposedTask
+from tasks.consumer import Consumer
 from tasks.retry import NEVER, Policy
 from worker_sync.core.errors import Transient
 
 #: The variable with a worker's seconds from SIGTERM to the handing back.
 GRACE = "WORKER_SYNC_TEST_GRACE"
 
+#: While there is such a file, a worker meets that its queue was deleted just before it begins to consume.
+DELETED = "deleted"
+
 handing_back.set_grace(float(os.environ.get(GRACE, handing_back.GRACE_S)))
+
+
+class Unlucky(Consumer):
+    def connect(self) -> Any:
+        connection = super().connect()
+        mark = Path(os.environ["WORKER_SYNC_CONFIG"]).parent / DELETED
+        if mark.exists():
+            mark.unlink()
+            with connection, connection.channel() as channel:
+                place = self.app.amqp.queues["default"](channel)
+                place.delete()
+                place.consume(self.hostname, callback=None)
+        return connection
+
+
+app.conf.worker_consumer = f"{__name__}:Unlucky"
 
 
 def _note(folder: str, word: str) -> None:

@@ -9,6 +9,7 @@ import kombu
 import pytest
 
 from tasks import rabbitmq
+from tests.contract import broker_tasks
 from tests.contract.broker_contract import LONG_S, Bed, BrokerContract
 from tests.fixtures.eventually import eventually
 from tests.fixtures.rabbitmq_server import RabbitmqServer
@@ -60,6 +61,16 @@ class TestRabbitmq(BrokerContract):
         bed.send("test.note", "late", countdown=1.2)
         with bed.worker():
             bed.await_notes("late")
+
+    def test_a_queue_that_is_deleted_while_a_worker_begins_is_made_again(self, bed: Bed) -> None:
+        """As the manual says to do with one that lost its leader; another worker may begin at any moment of it."""
+        mark = bed.config.parent / broker_tasks.DELETED
+        mark.touch()
+        with bed.worker() as worker:
+            assert not mark.exists()
+            bed.send("test.note", "later")
+            bed.await_notes("later")
+            assert "no queue 'default'" in worker.text()
 
     def test_the_age_is_bounded_by_what_workers_have_begun(self, bed: Bed) -> None:
         self.prepare(bed)

@@ -30,11 +30,10 @@ class Trap:
 
     def wrapped(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            strikes = self._is_last(args, kwargs)
-            if strikes and self._point.moment == "before":
+            if self._point.moment == "before" and self._is_last(args, kwargs):
                 self._strike(args)
             result = original(*args, **kwargs)
-            if strikes:
+            if self._point.moment == "after" and self._is_last(args, kwargs):
                 self._strike(args)
             return result
 

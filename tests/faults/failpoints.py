@@ -17,7 +17,8 @@ Moment = Literal["before", "after"]
 
 @dataclass(frozen=True, slots=True)
 class Failpoint:
-    """The process that plays `role` ends by SIGKILL right `moment` the `call`-th call of `place`.
+    """The process that plays `role` ends by SIGKILL right `moment` the `call`-th call of `place`. `after` counts calls
+    that return: a copy into a table that has the row already raises, and is done in another way.
 
     `replay` and `discard` are the commands of these names. `place` is `module:name` or `module:Class.method`. `given`:
     only calls count that have this among their arguments. `engine`: of which the source (of a capture) or the target

@@ -15,9 +15,7 @@ from tests.fixtures.fix_postgres import new_database
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 #: Rows that are copied while the first failpoints strike.
-#: So many in one chunk that a shard's part of it is staged, however quick everything is.
-CHUNK_ROWS = 160
-ROWS = 400
+ROWS = 100
 #: What `make test` has time for: a few of each sort in one run. `make faults` tries all, each by itself.
 IN_A_ROW = (
     "versions saved, no stream",
@@ -54,8 +52,7 @@ def world(
             Route("shop", "lake", lake),
         ]
         origins = {"source": source, "shop": shop}
-        capture = {"snapshot_rows": CHUNK_ROWS}
-        with running_world(tmp_path, origins, routes, control_db, redis_url, rows=ROWS, capture=capture) as made:
+        with running_world(tmp_path, origins, routes, control_db, redis_url, rows=ROWS) as made:
             yield made
 
 
