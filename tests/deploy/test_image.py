@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import yaml
 
-from tests.deploy.engine import Engine
+from tests.deploy.engine import ROOT, Engine
 from tests.fixtures.eventually import eventually
 from tests.fixtures.program import simple_config
 
@@ -33,6 +33,16 @@ def test_the_image_has_what_its_roles_need_and_nothing_to_break_in_with(engine: 
     for program in ("sh", "/bin/sh", "apt-get", "pip", "/opt/worker-sync/bin/pip"):
         assert engine.run("run", "--rm", "--entrypoint", program, image).code == 127, program
     assert engine.must("run", "--rm", image, "--version").startswith("worker-sync, version ")
+
+
+def test_the_full_image_has_a_shell_and_the_programs_of_databases(engine: Engine, image: str) -> None:
+    full = "worker-sync:full"
+    engine.build(full, ROOT, "--target", "full")
+    assert engine.inspect(full)["Config"]["User"] == USER
+    assert engine.must("run", "--rm", full, "--version") == engine.must("run", "--rm", image, "--version")
+    for program in ("pg_dump", "psql", "mariadb-dump", "mariadb", "mariadb-binlog"):
+        engine.must("run", "--rm", "--entrypoint", program, full, "--version")
+    assert engine.must("run", "--rm", "--entrypoint", "sh", full, "-c", "id -u") == USER.partition(":")[0]
 
 
 def test_every_command_starts_in_a_read_only_root_without_network_and_capabilities(engine: Engine, image: str) -> None:
