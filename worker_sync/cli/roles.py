@@ -38,9 +38,10 @@ def _begin(ctx: click.Context, role: str = "") -> Settings:
 
 
 def _require_store(space: Workspace) -> None:
-    """Nothing can be done before `worker-sync init`; a store that is away comes back."""
-    with contextlib.suppress(Transient):
-        space.store.require()
+    """Nothing can be done before `worker-sync init`; a store that is away comes back. Over a connection that is closed
+    again: a worker's children would inherit it."""
+    with contextlib.suppress(Transient), space.store.another() as store:
+        store.require()
 
 
 @click.command(epilog="\b\nExamples:\n  worker-sync capture shop\n  worker-sync capture shop --stay")
