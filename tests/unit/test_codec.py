@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from worker_sync.core.change import Batch, Change, Op, Section, SnapshotMark, TransactionInfo
+from worker_sync.core.change import Batch, Change, Op, Section, Session, SnapshotMark, TransactionInfo
 from worker_sync.core.codec import COMPRESS_FROM, MAX_BODY, VERSION, decode, encode
 from worker_sync.core.errors import UndecodableBatch
 from worker_sync.core.position import BEGINNING, WHOLE, Position
@@ -61,7 +61,13 @@ batches = st.builds(
     after=st.builds(Position, st.text(), st.integers(0, WHOLE), st.integers(0, 9)),
     upto=st.builds(Position, st.text()),
     sections=st.lists(
-        st.builds(Section, st.builds(TransactionInfo, st.text(), st.integers(0, 2**50), st.text()), st.integers(0, 9))
+        st.builds(
+            Section,
+            st.builds(TransactionInfo, st.text(), st.integers(0, 2**50), st.text()),
+            st.integers(0, 9),
+            st.text(),
+            st.none() | st.builds(Session, st.text(), st.none() | st.text(), st.none() | st.text()),
+        )
     ),
     tables=st.dictionaries(st.integers(0, 3), schemas, max_size=2),
     changes=st.lists(changes, max_size=4),
@@ -99,6 +105,14 @@ def test_large_batches_are_compressed() -> None:
 def test_a_value_without_a_wire_form_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="complex is not a canonical value"):
         encode(small(1j))
+
+
+@pytest.mark.parametrize("known", [3, 2])
+def test_sections_of_before_sessions_and_contexts_are_read(known: int) -> None:
+    batch = small(1)
+    parts = msgspec.msgpack.decode(encode(batch)[2:])
+    parts["sections"] = [section[:known] for section in parts["sections"]]
+    assert decode(encode(small(1))[:2] + msgspec.msgpack.encode(parts)) == batch
 
 
 def test_an_unknown_version_is_refused_by_number() -> None:

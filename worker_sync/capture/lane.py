@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from connectors.base import Mark
+from worker_sync.capture.contexts import UNKNOWN, Author
 from worker_sync.capture.routing import Routes
 from worker_sync.core.alteration import Alteration
 from worker_sync.core.change import Batch, Change, Section, SnapshotMark, TransactionInfo
@@ -89,7 +90,9 @@ class Lane:
 
     # -- filling
 
-    def add(self, info: TransactionInfo, changes: list[Change], size: int, now: float, context: str = "") -> None:
+    def add(
+        self, info: TransactionInfo, changes: list[Change], size: int, now: float, author: Author = UNKNOWN
+    ) -> None:
         """Append changes of one transaction. What the watermark covers already is left out."""
         if self._replaying:
             changes = self._beyond_mark(info, changes)
@@ -97,10 +100,10 @@ class Lane:
             return
         if not self._sections:
             self._opened_at = now
-        if self._ends_in(info) and self._sections[-1].context == context:
+        if self._ends_in(info) and author == (self._sections[-1].context, self._sections[-1].session):
             self._sections[-1].count += len(changes)
         else:
-            self._sections.append(Section(info, len(changes), context))
+            self._sections.append(Section(info, len(changes), *author))
         self._changes += changes
         self._bytes += size
 

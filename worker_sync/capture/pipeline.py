@@ -15,7 +15,7 @@ from worker_sync.capture.contexts import Contexts
 from worker_sync.capture.lane import Lane
 from worker_sync.capture.routing import Routes
 from worker_sync.capture.versions import Definitions
-from worker_sync.core.change import Change, Op, Piece, TransactionInfo
+from worker_sync.core.change import Change, Op, Piece, TransactionInfo, divided
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.sections import is_trail
 from worker_sync.core.values import Key
@@ -53,10 +53,10 @@ def _divided(piece: Piece, at: int) -> tuple[Piece, Piece]:
     """The first `at` changes, and the others."""
     size = piece.size * at // len(piece.changes)
     ends = piece.changes[at - 1].ordinal if at else 0
-    earlier = [message for message in piece.messages if message.after < ends]
-    later = [message for message in piece.messages if message.after >= ends]
-    head = Piece(piece.info, piece.changes[:at], False, size, earlier)
-    return head, Piece(piece.info, piece.changes[at:], piece.last, piece.size - size, later)
+    said, messages = divided(piece.messages, ends)
+    known, sessions = divided(piece.sessions, ends)
+    head = Piece(piece.info, piece.changes[:at], False, size, said, known)
+    return head, Piece(piece.info, piece.changes[at:], piece.last, piece.size - size, messages, sessions)
 
 
 class Pipeline:
@@ -130,8 +130,8 @@ class Pipeline:
             self.lanes[0].add(piece.info, self._routed(piece.changes), piece.size, now)
             return iter(())
         size = piece.size // max(1, len(piece.changes))
-        for context, changes in self._contexts.parts(piece):
-            self.lanes[0].add(piece.info, self._routed(changes), size * len(changes), now, context)
+        for author, changes in self._contexts.parts(piece):
+            self.lanes[0].add(piece.info, self._routed(changes), size * len(changes), now, author)
         return iter(())
 
     def _routed(self, changes: Iterable[Change]) -> list[Change]:

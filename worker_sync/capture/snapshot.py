@@ -166,7 +166,7 @@ class Loader(Closeable):
             for bag, changes in withheld.items():
                 bag.withhold(read, piece.info, changes)
             if withheld:
-                piece = Piece(piece.info, others, piece.last, piece.size, piece.messages)
+                piece = Piece(piece.info, others, piece.last, piece.size, piece.messages, piece.sessions)
         if self._overlays:
             self._observe_keyed(piece.info, piece.changes, read)
         return piece

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import TypeVar
 
 import msgspec
 
@@ -67,12 +68,38 @@ class Message(msgspec.Struct, array_like=True):
     after: int = 0
 
 
+class Session(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What the source's server itself knows of the session that made a change, by the names that PostgreSQL has for it.
+    No application can write one: it never travels among messages or in a context."""
+
+    session_user: str
+    role: str | None = None
+    application_name: str | None = None
+    client_addr: str | None = None
+
+
+class SessionMark(msgspec.Struct, array_like=True, gc=False):
+    """The session that made the changes of a transaction behind so many of them (`after`); None: not known."""
+
+    session: Session | None
+    after: int = 0
+
+
+Mark = TypeVar("Mark", Message, SessionMark)
+
+
+def divided(marks: list[Mark], ordinal: int) -> tuple[list[Mark], list[Mark]]:
+    """What was told before the change of that number, and what was told behind it."""
+    return [mark for mark in marks if mark.after < ordinal], [mark for mark in marks if mark.after >= ordinal]
+
+
 class Piece(msgspec.Struct, gc=False):
     """Consecutive changes of one transaction, as a source's stream delivers them.
 
     A transaction arrives as one or more pieces; `last` marks the one that ends it. `size` is the number of bytes
     that the piece took in the source's log stream. The messages of a transaction stand in its first piece, unless
-    they were written after rows that had been delivered already.
+    they were written after rows that had been delivered already. `sessions` stand as messages do, and only a source
+    that knows who is logged in has them.
     """
 
     info: TransactionInfo
@@ -80,6 +107,7 @@ class Piece(msgspec.Struct, gc=False):
     last: bool
     size: int
     messages: list[Message] = []
+    sessions: list[SessionMark] = []
 
 
 class Progress(msgspec.Struct, gc=False):
@@ -90,11 +118,13 @@ class Progress(msgspec.Struct, gc=False):
 
 class Section(msgspec.Struct, array_like=True, gc=False):
     """Part of a batch: `count` consecutive changes that belong to one transaction. `context` is what the application
-    said of them (who, and why), as JSON text; only a batch for the ledger has it."""
+    said of them (who, and why), as JSON text, and `session` what the server knows of it; only a batch for the ledger
+    has them."""
 
     info: TransactionInfo
     count: int
     context: str = ""
+    session: Session | None = None
 
 
 class SnapshotMark(msgspec.Struct, array_like=True):

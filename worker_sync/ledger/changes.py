@@ -5,22 +5,23 @@ That they are the canonical ones is a property test.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from operator import itemgetter
 from typing import Final, NamedTuple
 
 import msgspec
 
-from worker_sync.core.change import Batch, Change, Op, TransactionInfo
+from worker_sync.core.change import Batch, Change, Op, Section, TransactionInfo
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableSchema
 from worker_sync.core.values import UNCHANGED, Key, Row
 from worker_sync.ledger.canonical import MISSING, Json, utf16, value
-from worker_sync.ledger.context import NO_CONTEXT, Context, read_context
+from worker_sync.ledger.context import Context, read_context
 from worker_sync.ledger.indexed import Indexed, searchable, shortened
 from worker_sync.ledger.prepared import Prepared, moment_or_none, split
 from worker_sync.ledger.sealing import Sealer, TableSealer
+from worker_sync.ledger.sessions import session_field
 
 CHANGE_KIND: Final = "change"
 OPERATIONS: Final = {
@@ -87,14 +88,17 @@ class _Said(NamedTuple):
     transaction: msgspec.Raw
     committed_at: str | None
     context: Context
+    session: Mapping[str, msgspec.Raw]
     searched: tuple[str | None, str | None, str | None]
 
 
-def _said(id_prefix: str, info: TransactionInfo, context: Context) -> _Said:
+def _said(source: str, section: Section) -> _Said:
+    info, context = section.info, read_context(section.context)
     transaction = msgspec.Raw(_encode({"id": info.xid or None, "position": info.commit}))
     committed_at = moment_or_none(info.committed_at)
     searched = searchable(info.xid or info.commit), committed_at, searchable(context.actor)
-    return _Said(id_prefix, transaction, committed_at, context, searched)
+    id_prefix = f"{source}:{info.commit}:"
+    return _Said(id_prefix, transaction, committed_at, context, session_field(section.session), searched)
 
 
 class Recorder:
@@ -110,13 +114,13 @@ class Recorder:
         """One for each change, in order. Raises Halt for what an entry has no form for."""
         changes = iter(self._batch.changes)
         for section in self._batch.sections:
-            info = section.info
-            said = _said(f"{self._batch.source}:{info.commit}:", info, read_context(section.context))
+            said = _said(self._batch.source, section)
             for change in islice(changes, section.count):
                 yield self._entry(change, said)
         # Rows that were read again belong to no transaction; their place is that of their batch.
         upto = self._batch.upto
-        said = _said(f"{self._batch.source}:{upto}:", TransactionInfo(upto.commit, 0), NO_CONTEXT)
+        alone = _said(self._batch.source, Section(TransactionInfo(upto.commit, 0), 0))
+        said = alone._replace(id_prefix=f"{self._batch.source}:{upto}:")
         for change in changes:
             yield self._entry(change, said)
 
@@ -156,6 +160,7 @@ class Recorder:
             "operation": operation,
             "ordinal": str(change.ordinal),
             "recorded_at": "",
+            **said.session,
             "source": self._batch.source,
             "table": table.origin,
             "transaction": said.transaction,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from worker_sync.capture.contexts import Contexts
-from worker_sync.core.change import Change, Message, Piece, TransactionInfo
+from worker_sync.capture.contexts import Author, Contexts
+from worker_sync.core.change import Change, Message, Piece, Session, SessionMark, TransactionInfo, divided
 from worker_sync.core.markers import CONTEXT
 
 
@@ -21,7 +21,7 @@ def _said(context: str, after: int = 0) -> Message:
 
 def _runs(contexts: Contexts, piece: Piece) -> list[tuple[str, int, int]]:
     parts = contexts.parts(piece)
-    return [(said, part[0].ordinal, part[-1].ordinal) for said, part in parts if part]
+    return [(author.context, part[0].ordinal, part[-1].ordinal) for author, part in parts if part]
 
 
 def test_without_a_message_changes_have_no_context() -> None:
@@ -57,3 +57,22 @@ def test_other_messages_say_nothing() -> None:
 def test_what_is_no_text_is_kept_readable() -> None:
     piece = _piece("1", 1, 1, Message(CONTEXT, b"\xff"))
     assert _runs(Contexts(), piece) == [("\\xff", 1, 1)]
+
+
+def test_sessions_and_contexts_change_apart_from_each_other() -> None:
+    web, cron = Session("shop", application_name="web"), Session("cron")
+    contexts = Contexts()
+    first = _piece("1", 1, 6, _said("ann", 1), _said("bob", 4), ends=False)
+    first.sessions = [SessionMark(web), SessionMark(cron, 4)]
+    found = [(author, len(changes)) for author, changes in contexts.parts(first)]
+    assert found == [(Author("", web), 1), (Author("ann", web), 3), (Author("bob", cron), 2)]
+    second = _piece("1", 7, 9)
+    second.sessions = [SessionMark(None, 8)]
+    found = [(author, len(changes)) for author, changes in contexts.parts(second)]
+    assert found == [(Author("bob", cron), 2), (Author("bob", None), 1)]
+    assert [author for author, _ in contexts.parts(_piece("2", 1, 1))] == [Author("", None)]
+
+
+def test_marks_are_divided_with_the_changes_that_they_are_about() -> None:
+    marks = [SessionMark(None, after) for after in (0, 2, 3)]
+    assert divided(marks, 3) == (marks[:2], marks[2:])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker_sync.core.alteration import alteration
-from worker_sync.core.change import Batch, Change, Op, Section, TransactionInfo
+from worker_sync.core.change import Batch, Change, Op, Section, Session, TransactionInfo
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.parking import key_text
 from worker_sync.core.position import BEGINNING, Position
@@ -39,6 +40,7 @@ VALUES = (
     | st.just(UNCHANGED)
 )
 JSON = st.recursive(st.none() | TEXTS | st.integers(), st.lists, max_leaves=4)
+SESSIONS = st.none() | st.builds(Session, TEXTS, *[st.none() | TEXTS] * 3)
 CONTEXTS = TEXTS | st.dictionaries(NAMES, JSON, max_size=3).map(json.dumps)
 
 
@@ -52,9 +54,11 @@ def finished(entry: Prepared, number: int = 7) -> dict[str, Any]:
     return parsed
 
 
-def batch(table: TableSchema, *changes: Change, context: str = "", **more: Any) -> Batch:
+def batch(
+    table: TableSchema, *changes: Change, context: str = "", session: Session | None = None, **more: Any
+) -> Batch:
     info = TransactionInfo("00000000000000ff", TIME_US, "9001")
-    sections = [Section(info, len(changes), context)]
+    sections = [Section(info, len(changes), context, session)]
     fields: dict[str, Any] = {
         "sections": sections,
         "tables": {1: table},
@@ -95,11 +99,14 @@ def changed_tables(draw: st.DrawFn) -> tuple[TableSchema, Change]:
 
 
 @settings(deadline=None, max_examples=200)
-@given(changed_tables(), CONTEXTS, st.integers(0, 1 << 62))
-def test_the_bytes_of_any_change_are_canonical(made: tuple[TableSchema, Change], context: str, number: int) -> None:
+@given(changed_tables(), CONTEXTS, SESSIONS, st.integers(0, 1 << 62))
+def test_the_bytes_of_any_change_are_canonical(
+    made: tuple[TableSchema, Change], context: str, session: Session | None, number: int
+) -> None:
     table, change = made
-    (entry,) = prepare(batch(table, change, context=context))
+    (entry,) = prepare(batch(table, change, context=context, session=session))
     parsed = finished(entry, number)
+    assert parsed.get("session") == (None if session is None else msgspec.structs.asdict(session))
     if change.after is not None:
         assert parsed["after"] == {name: value(v) for name, v in zip(table.column_names, change.after, strict=True)}
 
@@ -226,6 +233,20 @@ def test_what_is_not_known_is_null() -> None:
 def test_a_context_never_stops_the_trail(text: str, context: object, actor: str | None) -> None:
     entry = only(batch(orders(), Change(1, Op.TRUNCATE, 1, None, None, None), context=text))
     assert (entry["context"], entry["actor"]) == (context, actor)
+
+
+def test_a_session_is_nothing_that_a_context_says() -> None:
+    change = Change(1, Op.TRUNCATE, 1, None, None, None)
+    text = '{"session":{"session_user":"postgres"},"session_user":"postgres"}'
+    assert "session" not in only(batch(orders(), change, context=text))
+    entry = only(batch(orders(), change, context=text, session=Session("shop", client_addr="::1")))
+    assert (entry["actor"], entry["context"]) == (None, json.loads(text))
+    assert entry["session"] == {
+        "session_user": "shop",
+        "role": None,
+        "application_name": None,
+        "client_addr": "::1",
+    }
 
 
 def test_nul_is_kept_in_the_entry_and_escaped_in_what_is_searched() -> None:
