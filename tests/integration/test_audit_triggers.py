@@ -78,8 +78,8 @@ def recording(source: str, control: str, **audit: Any) -> Iterator[Rig]:
 
 
 def said(entry: Entry) -> Entry:
-    """What an entry tells of the change, without where it stood."""
-    where = {"number", "id", "transaction", "committed_at", "captured_at", "recorded_at", "trail"}
+    """What an entry tells of the change, without where it stood, and who was logged in, which the log does not tell."""
+    where = {"number", "id", "transaction", "committed_at", "captured_at", "recorded_at", "trail", "session"}
     return {name: value for name, value in entry.items() if name not in where}
 
 

@@ -12,7 +12,7 @@ SCHEMA: Final = "worker_sync_audit"
 ROW_TRIGGER: Final = "00_worker_sync_audit"
 TRUNCATE_TRIGGER: Final = "00_worker_sync_audit_truncate"
 #: Of `schema.sql`: raise it with every change there, so that `install` brings it to databases that have an older one.
-VERSION: Final = 1
+VERSION: Final = 2
 #: The first of two keys of advisory locks; the second: 1 reading the stream, 2 cutting windows or setting up.
 LOCK: Final = 2004042068
 

@@ -13,22 +13,6 @@ CREATE TABLE IF NOT EXISTS worker_sync_audit.installation (
     removing boolean NOT NULL DEFAULT false
 );
 
--- The columns that a table had when changes of it were recorded, in the order of its rows. `root` is the partitioned
--- table that it belongs to, or itself, and `root_names` are the columns of that one, in its order. `columns` is all that
--- matters of them in one text, made anew for every change. Two rows may say the same: writers that meet a new definition at once don't wait for each other.
-CREATE TABLE IF NOT EXISTS worker_sync_audit.layouts (
-    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    relation oid NOT NULL,
-    root oid NOT NULL,
-    columns text NOT NULL,
-    names name[] NOT NULL,
-    types oid[] NOT NULL,
-    modifiers int[] NOT NULL,
-    generated text[] NOT NULL,
-    root_names name[] NOT NULL
-);
-CREATE INDEX IF NOT EXISTS layouts_relation ON worker_sync_audit.layouts (relation);
-
 -- `op`: c, u, d, t as in the capture, and m for a message of Worker-Sync's own (prefix in `context`, content in `new`,
 -- in hex). Rows stand in `old` and `new` as PostgreSQL prints a whole row. `id` says what was recorded first; which
 -- transaction committed first it does not.
@@ -44,6 +28,31 @@ CREATE TABLE IF NOT EXISTS worker_sync_audit.changes (
     PRIMARY KEY (xid, id)
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
         toast.autovacuum_vacuum_scale_factor = 0, toast.autovacuum_vacuum_threshold = 10000);
+
+-- Since version 2: the session's user (session_user), its role where SET ROLE gave it one, what its client calls itself,
+-- and its client's address. The lock that this takes is the first on anything that writers of changes hold, so that
+-- they and an upgrade can't wait for each other.
+ALTER TABLE worker_sync_audit.changes
+    ADD COLUMN IF NOT EXISTS usename text,
+    ADD COLUMN IF NOT EXISTS role text,
+    ADD COLUMN IF NOT EXISTS application_name text,
+    ADD COLUMN IF NOT EXISTS client_addr inet;
+
+-- The columns that a table had when changes of it were recorded, in the order of its rows. `root` is the partitioned
+-- table that it belongs to, or itself, and `root_names` are the columns of that one, in its order. `columns` is all that
+-- matters of them in one text, made anew for every change. Two rows may say the same: writers that meet a new definition at once don't wait for each other.
+CREATE TABLE IF NOT EXISTS worker_sync_audit.layouts (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation oid NOT NULL,
+    root oid NOT NULL,
+    columns text NOT NULL,
+    names name[] NOT NULL,
+    types oid[] NOT NULL,
+    modifiers int[] NOT NULL,
+    generated text[] NOT NULL,
+    root_names name[] NOT NULL
+);
+CREATE INDEX IF NOT EXISTS layouts_relation ON worker_sync_audit.layouts (relation);
 
 -- The capture that reads the changes: of which tables, up to where windows have been cut, and up to where they are
 -- recorded.
@@ -86,14 +95,17 @@ DECLARE
 BEGIN
     IF TG_OP = 'UPDATE' OR TG_OP = 'DELETE' THEN before := OLD::text; END IF;
     IF TG_OP = 'INSERT' OR TG_OP = 'UPDATE' THEN after := NEW::text; END IF;
-    INSERT INTO worker_sync_audit.changes (op, layout, context, old, new)
+    INSERT INTO worker_sync_audit.changes (
+        op, layout, context, old, new, usename, role, application_name, client_addr)
     VALUES (
         CASE TG_OP WHEN 'INSERT' THEN 'c' WHEN 'UPDATE' THEN 'u' WHEN 'DELETE' THEN 'd' ELSE 't' END,
         (SELECT l.id
          FROM worker_sync_audit.layouts l
          WHERE l.relation = TG_RELID AND l.root = of_root AND l.columns = {columns}
          LIMIT 1),
-        nullif(current_setting('worker_sync.context', true), ''), before, after)
+        nullif(current_setting('worker_sync.context', true), ''), before, after,
+        session_user, nullif(current_setting('role'), 'none'), nullif(current_setting('application_name'), ''),
+        inet_client_addr())
     RETURNING id, layout INTO made, known;
     IF known IS NULL THEN
         INSERT INTO worker_sync_audit.layouts (relation, root, columns, names, types, modifiers, generated, root_names)

@@ -20,7 +20,7 @@ from connectors.postgres.triggers.layouts import Layouts, Recorded
 from connectors.postgres.triggers.names import LOCK
 from connectors.postgres.triggers.windows import Transaction
 from worker_sync.core import markers
-from worker_sync.core.change import Change, Message, Piece, Progress
+from worker_sync.core.change import Change, Message, Piece, Progress, Session, SessionMark, divided
 from worker_sync.core.errors import Halt, State, Transient, WorkerSyncError
 from worker_sync.core.schema import TableSchema
 
@@ -32,6 +32,8 @@ LAST_PAUSE_S: Final = 0.1
 #: Seconds between two confirmations, and between two looks at the catalog.
 CONFIRM_S: Final = 0.1
 LOOK_S: Final = 2.0
+#: The session of what was recorded before sessions were.
+NOBODY: Final = (None, None, None, None)
 
 Event = Piece | Progress
 
@@ -161,7 +163,8 @@ class TriggerStream(Stream):
         seen = 0
         for page in pages:
             seen += len(page)
-            for _, _, op, layout, context, old, new in page:
+            for row in page:
+                op, layout, context, old, new = row[2:7]
                 if op == "m":
                     building.messages.append(Message(context, bytes.fromhex(new), building.ordinal))
                     continue
@@ -169,7 +172,7 @@ class TriggerStream(Stream):
                 described = self._layouts.of(layout)
                 if described is None:
                     continue
-                building.speak(context)
+                building.speak(context, row[7:])
                 change = described.change(building.ordinal, Recorded(op, layout, old, new))
                 building.add(change, len(old or "") + len(new or ""))
                 if len(building.changes) > self._limit or (building.size > PIECE_BYTES and len(building.changes) > 1):
@@ -235,13 +238,19 @@ class _Building:
         self.size = 0
         self.changes: list[Change] = []
         self.messages: list[Message] = []
+        self.sessions: list[SessionMark] = []
         self._context: str | None = None
+        self._session: tuple[Any, ...] = NOBODY
 
-    def speak(self, context: str | None) -> None:
-        """What the application says of the changes from here on."""
+    def speak(self, context: str | None, session: tuple[Any, ...]) -> None:
+        """What the application says of the changes from here on, and whose session makes them."""
         if context != self._context:
             self._context = context
             self.messages.append(Message(markers.CONTEXT, (context or "").encode(), self.ordinal - 1))
+        if session != self._session:
+            self._session = session
+            known = None if session[0] is None else Session(*session)
+            self.sessions.append(SessionMark(known, self.ordinal - 1))
 
     def add(self, change: Change, size: int) -> None:
         self.changes.append(change)
@@ -251,13 +260,13 @@ class _Building:
         """All changes but the newest, so that the last piece is never empty. What was said before the newest comes
         with it."""
         newest = self.changes.pop()
-        early = [message for message in self.messages if message.after < newest.ordinal - 1]
-        piece = Piece(transaction.info, self.changes, False, self.size, early)
-        self.messages = self.messages[len(early) :]
+        said, self.messages = divided(self.messages, newest.ordinal - 1)
+        known, self.sessions = divided(self.sessions, newest.ordinal - 1)
+        piece = Piece(transaction.info, self.changes, False, self.size, said, known)
         self.changes, self.size = [newest], 0
         return piece
 
     def end(self, transaction: Transaction) -> Event:
         if self.changes or self.messages:
-            return Piece(transaction.info, self.changes, True, self.size, self.messages)
+            return Piece(transaction.info, self.changes, True, self.size, self.messages, self.sessions)
         return Progress(transaction.info.commit)

@@ -20,7 +20,8 @@ SELECT number, xids::text[], counts, sizes, times FROM worker_sync_audit.windows
 WHERE number > %s OR (number = %s AND cardinality(xids) > %s) ORDER BY number LIMIT 1
 """
 _ROWS_SQL: Final = """
-SELECT xid::text, id, op::text, layout, context, old, new FROM worker_sync_audit.changes
+SELECT xid::text, id, op::text, layout, context, old, new, usename, role, application_name, host(client_addr)
+FROM worker_sync_audit.changes
 WHERE xid = ANY (%s::xid8[]) AND id > %s ORDER BY xid, id LIMIT %s
 """
 _DONE_SQL: Final = """
