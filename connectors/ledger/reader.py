@@ -187,10 +187,11 @@ class LedgerReader:
             page = _PAGE if left is None else min(left, _PAGE)
             query, parameters = wanted.query(at, page)
             found: list[tuple[int, str]] = self._rows(query, *parameters)
-            yield from found
+            chosen = [row for row in found if wanted.has_session(row[1])]
+            yield from chosen
             if len(found) < page:
                 return
-            left, at = None if left is None else left - len(found), found[-1][0]
+            left, at = None if left is None else left - len(chosen), found[-1][0]
 
     def wrapped_key(self, subject: str, generation: int) -> bytes | None:
         """The wrapped key of a subject; None for one that was destroyed, or is not there."""

@@ -46,6 +46,9 @@ ALTERED: Final = 10
 @click.option("--subject", help="With data of whom this value names: what personal_data calls the table's subject.")
 @click.option("--reveal", is_flag=True, help="Show personal data in plain text. Needs ledger.personal_key.")
 @click.option("--actor", help="By whom, as the application said.")
+@click.option(
+    "--session-user", help="By whom, as the database knew (audit triggers). Reads all that other filters leave."
+)
 @click.option("--operation", type=click.Choice(list(OPERATIONS.values())), help="Of this operation.")
 @click.option("--kind", help="Of this kind: change, schema, begin, gap, key, forget-requested, forgotten.")
 @click.option("--transaction", help="Of this transaction, by its number or, without one, its position.")
@@ -121,6 +124,7 @@ def _wanted(settings: Settings, given: dict[str, Any], row: str | None, limit: i
         keys=tuple(dict.fromkeys(keys)),
         subject=subject,
         actor=searchable(given["actor"]),
+        session_user=given["session_user"],
         operation=given["operation"],
         kind=given["kind"],
         transaction=searchable(given["transaction"]),

@@ -18,6 +18,8 @@ Entry = dict[str, Any]
 
 _CSV: Final = ("number", "recorded_at", "kind", "source", "table", "operation", "key", "actor", "committed_at",
                "transaction", "changed", "before", "after", "context", "host", "id")  # fmt: skip
+#: Of an entry's `session`; columns behind those above.
+_SESSION: Final = ("session_user", "role", "application_name", "client_addr")
 #: What entries of other kinds than changes have to say.
 _TOLD: Final = {
     "gap": ("from", "to", "reason"),
@@ -43,10 +45,11 @@ def print_lines(entries: Iterable[Entry]) -> int:
 
 def print_csv(entries: Iterable[Entry]) -> None:
     """A heading and one row an entry; what is no text as JSON."""
-    click.echo(",".join(_CSV))
+    click.echo(",".join((*_CSV, *_SESSION)))
     for entry in entries:
         line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(_cell(entry.get(name)) for name in _CSV)
+        cells = [*(entry.get(name) for name in _CSV), *(_session(entry).get(name) for name in _SESSION)]
+        csv.writer(line, lineterminator="").writerow(map(_cell, cells))
         click.echo(line.getvalue())
 
 
@@ -57,7 +60,7 @@ def print_history(entries: Iterable[Entry]) -> None:
     for entry in entries:
         by = shown(entry["actor"]) if entry.get("actor") else "somebody unknown"
         what = click.style(str(entry.get("operation") or entry["kind"]), bold=True)
-        click.echo(f"#{entry['number']}  {_time(entry)}  {what} by {by}{_transaction(entry)}")
+        click.echo(f"#{entry['number']}  {_time(entry)}  {what} by {by}{_session_told(entry)}{_transaction(entry)}")
         before = (known or {}) if entry.get("before") == MISSING else _fields(entry.get("before"))
         for line in _differences(before, _fields(entry.get("after")), entry.get("changed")):
             click.echo(f"    {line}")
@@ -80,6 +83,14 @@ def _parts(entry: Entry) -> Iterator[str]:
     yield _more(entry)
     if entry.get("actor"):
         yield f"by {shown(entry['actor'])}"
+    if user := _session(entry).get("session_user"):
+        yield f"session_user {shown(user)}"
+
+
+def _session(entry: Entry) -> dict[str, str | None]:
+    """What the source's server knew of who made the change, in the order in which it is shown."""
+    found = entry.get("session") or {}
+    return {name: found.get(name) for name in _SESSION}
 
 
 def _more(entry: Entry) -> str:
@@ -131,6 +142,10 @@ def _transaction(entry: Entry) -> str:
     transaction = entry.get("transaction") or {}
     number = transaction.get("id") or transaction.get("position")
     return f", transaction {number}" if number else ""
+
+
+def _session_told(entry: Entry) -> str:
+    return "".join(f", {name} {shown(value)}" for name, value in _session(entry).items() if value)
 
 
 def _cell(value: Any) -> str:
