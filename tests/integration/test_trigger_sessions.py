@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.fixtures.fix_postgres import new_database
@@ -163,3 +164,29 @@ def test_every_change_of_a_large_transaction_has_its_session(login_url: str, sou
         found = changes(control_db, 14_000)
         plain = session(connection)
     assert [entry["session"] for entry in found] == [plain] * 7000 + [plain | {"role": GROUP}] * 7000
+
+
+def test_temporary_objects_of_a_writer_are_not_what_the_trigger_works_with(
+    login_url: str, source_db: str, control_db: str
+) -> None:
+    """A type `text` of a writer's own would run its checks with the rights of who installed the triggers; a table
+    `pg_attribute` of its own would say what recorded rows mean."""
+    with connected(source_db) as owner:
+        owner.execute("CREATE SCHEMA hidden CREATE TABLE secrets (told text)")
+        with recording(source_db, control_db), connected(login_url) as connection:
+            connection.execute(
+                "CREATE FUNCTION pg_temp.spy(given pg_catalog.text) RETURNS boolean LANGUAGE plpgsql AS "
+                "$$ BEGIN INSERT INTO hidden.secrets VALUES (current_user); RETURN true; END $$"
+            )
+            for name in ("text", "name", "oid", "int4", "int8"):
+                base, domain = sql.Identifier("pg_catalog", name), sql.Identifier("pg_temp", name)
+                check = sql.SQL("CHECK (pg_temp.spy(VALUE::pg_catalog.text))")
+                connection.execute(sql.SQL("CREATE DOMAIN {} AS {} {}").format(domain, base, check))
+            connection.execute(
+                "CREATE TEMP TABLE pg_attribute AS SELECT attrelid, attnum, attname, atttypid, atttypmod, attgenerated, "
+                "attisdropped FROM pg_catalog.pg_attribute LIMIT 0"
+            )
+            insert(connection, 1)
+            (entry,) = changes(control_db, 1)
+            assert entry["after"] == {"id": "1", "note": "x"}
+            assert owner.execute("SELECT * FROM hidden.secrets").fetchall() == []

@@ -82,7 +82,7 @@ CREATE TABLE IF NOT EXISTS worker_sync_audit.windows (
 -- call takes three times as long as the call.
 CREATE OR REPLACE FUNCTION worker_sync_audit.record() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog
+SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = force_generic_plan
 {settings}
 AS $function$
@@ -130,7 +130,7 @@ REVOKE ALL ON FUNCTION worker_sync_audit.record() FROM PUBLIC;
 -- a later one. In one window the last change decides: it is later than all that its transaction had waited for.
 CREATE OR REPLACE FUNCTION worker_sync_audit.cut() RETURNS text
 LANGUAGE plpgsql
-SET search_path = pg_catalog
+SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 SET jit = off
 AS $function$
