@@ -75,7 +75,13 @@ CREATE OR REPLACE FUNCTION worker_sync_audit.record() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog
 SET plan_cache_mode = force_generic_plan
-{settings}
+SET "DateStyle" = 'ISO'
+SET "IntervalStyle" = 'iso_8601'
+SET "TimeZone" = 'UTC'
+SET "extra_float_digits" = '3'
+SET "bytea_output" = 'hex'
+SET "lc_monetary" = 'C'
+SET "array_nulls" = 'on'
 AS $function$
 DECLARE
     of_root oid := coalesce(pg_partition_root(TG_RELID)::oid, TG_RELID);
@@ -91,16 +97,22 @@ BEGIN
         CASE TG_OP WHEN 'INSERT' THEN 'c' WHEN 'UPDATE' THEN 'u' WHEN 'DELETE' THEN 'd' ELSE 't' END,
         (SELECT l.id
          FROM worker_sync_audit.layouts l
-         WHERE l.relation = TG_RELID AND l.root = of_root AND l.columns = {columns}
+         WHERE l.relation = TG_RELID AND l.root = of_root AND l.columns = (
+    SELECT string_agg(atttypid::text || ',' || atttypmod::text || ',' || attgenerated::text || ','
+                      || length(attname::text)::text || ',' || attname::text, ';' ORDER BY attnum)
+    FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped)
          LIMIT 1),
         nullif(current_setting('worker_sync.context', true), ''), before, after)
     RETURNING id, layout INTO made, known;
     IF known IS NULL THEN
         INSERT INTO worker_sync_audit.layouts (relation, root, columns, names, types, modifiers, generated, root_names)
-        SELECT TG_RELID, of_root, coalesce({columns}, ''), coalesce(array_agg(a.attname ORDER BY a.attnum), '{{}}'),
-               coalesce(array_agg(a.atttypid ORDER BY a.attnum), '{{}}'),
-               coalesce(array_agg(a.atttypmod ORDER BY a.attnum), '{{}}'),
-               coalesce(array_agg(a.attgenerated::text ORDER BY a.attnum), '{{}}'),
+        SELECT TG_RELID, of_root, coalesce((
+    SELECT string_agg(atttypid::text || ',' || atttypmod::text || ',' || attgenerated::text || ','
+                      || length(attname::text)::text || ',' || attname::text, ';' ORDER BY attnum)
+    FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped), ''), coalesce(array_agg(a.attname ORDER BY a.attnum), '{}'),
+               coalesce(array_agg(a.atttypid ORDER BY a.attnum), '{}'),
+               coalesce(array_agg(a.atttypmod ORDER BY a.attnum), '{}'),
+               coalesce(array_agg(a.attgenerated::text ORDER BY a.attnum), '{}'),
                ARRAY(SELECT r.attname FROM pg_attribute r
                      WHERE r.attrelid = of_root AND r.attnum > 0 AND NOT r.attisdropped ORDER BY r.attnum)
         FROM pg_attribute a WHERE a.attrelid = TG_RELID AND a.attnum > 0 AND NOT a.attisdropped
@@ -130,7 +142,7 @@ BEGIN
         RAISE EXCEPTION 'windows are cut in transactions of their own, READ COMMITTED';
     END IF;
     -- One at a time, each statement behind this with a newer snapshot than all windows before.
-    PERFORM pg_advisory_xact_lock({lock}, 2);
+    PERFORM pg_advisory_xact_lock(2004042068, 2);
     SELECT snapshot, head INTO seen, newest FROM worker_sync_audit.stream;
     IF NOT FOUND THEN RETURN NULL; END IF;
     WITH found AS MATERIALIZED (
@@ -168,5 +180,5 @@ END
 $function$;
 REVOKE ALL ON FUNCTION worker_sync_audit.cut() FROM PUBLIC;
 
-INSERT INTO worker_sync_audit.installation (version) VALUES ({version})
+INSERT INTO worker_sync_audit.installation (version) VALUES (1)
 ON CONFLICT (one) DO UPDATE SET version = excluded.version, removing = false;

@@ -183,8 +183,9 @@ def test_temporary_objects_of_a_writer_are_not_what_the_trigger_works_with(
                 check = sql.SQL("CHECK (pg_temp.spy(VALUE::pg_catalog.text))")
                 connection.execute(sql.SQL("CREATE DOMAIN {} AS {} {}").format(domain, base, check))
             connection.execute(
-                "CREATE TEMP TABLE pg_attribute AS SELECT attrelid, attnum, attname, atttypid, atttypmod, attgenerated, "
-                "attisdropped FROM pg_catalog.pg_attribute LIMIT 0"
+                "CREATE TEMP TABLE pg_attribute AS "
+                "SELECT attrelid, attnum, attname, atttypid, atttypmod, attgenerated, attisdropped "
+                "FROM pg_catalog.pg_attribute LIMIT 0"
             )
             insert(connection, 1)
             (entry,) = changes(control_db, 1)

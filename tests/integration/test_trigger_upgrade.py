@@ -10,11 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from connectors.postgres.conn import SETTINGS
-from connectors.postgres.statements import quote
 from connectors.postgres.triggers import installed
-from connectors.postgres.triggers.install import _COLUMNS, Installer, Step
-from connectors.postgres.triggers.names import LOCK, VERSION
+from connectors.postgres.triggers.install import Installer, Step
+from connectors.postgres.triggers.names import VERSION
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
 from tests.integration.test_audit import changes
@@ -26,6 +24,7 @@ from worker_sync.store.pipelines import Status
 Connection = psycopg.Connection
 
 ORDERS = TableName("public", "orders")
+FRESH = TableName("public", "fresh")
 VERSION_1 = Path(__file__).with_name("audit_triggers_v1.sql")
 #: What version 1 did not have.
 _LATER = """
@@ -50,11 +49,9 @@ def owner(source_db: str) -> Iterator[Connection]:
 
 def set_back(connection: Connection) -> None:
     """To what version 1 installed, which is all that its captures left behind."""
-    settings = "\n".join(f"SET {quote(name)} = '{value}'" for name, value in SETTINGS.items())
-    text = VERSION_1.read_text(encoding="utf-8")
     with connection.transaction():
         connection.execute(_LATER)
-        connection.execute(text.format(settings=settings, version=1, lock=LOCK, columns=_COLUMNS).encode())
+        connection.execute(VERSION_1.read_bytes())
 
 
 def write(url: str, numbers: range, done: list[int], stop: threading.Event) -> None:
@@ -143,15 +140,20 @@ def test_an_upgrade_waits_for_a_writer_and_holds_up_others_only_for_a_moment(own
         psycopg.connect(source_db) as slow,
         psycopg.connect(source_db, autocommit=True) as quick,
     ):
-        for step in installer.install_steps([ORDERS]):
+        owner.execute("CREATE TABLE fresh (id int)")
+        for step in installer.install_steps([ORDERS, FRESH]):
             installer.run(step)
         set_back(owner)
+        owner.execute("INSERT INTO orders VALUES (0)")
         slow.execute("INSERT INTO orders VALUES (1)")
-        (step,) = installer.install_steps([ORDERS])
+        (step,) = installer.install_steps([ORDERS, FRESH])
         refused: list[Halt] = []
         upgrade = threading.Thread(target=lambda: refused.append(halted(installer, step)))
         upgrade.start()
         eventually(lambda: owner.execute(_WAITS).fetchone() == (1,), 30, "the upgrade waits for the writer")
+        # What it holds already must not be what the writer that it waits for still needs: a new layout.
+        slow.execute("SET LOCAL lock_timeout = '500ms'")
+        slow.execute("INSERT INTO fresh VALUES (1)")
         quick.execute("INSERT INTO orders VALUES (2)")
         assert upgrade.is_alive()
         upgrade.join()
@@ -160,12 +162,13 @@ def test_an_upgrade_waits_for_a_writer_and_holds_up_others_only_for_a_moment(own
         slow.commit()
         installer.run(step)
         assert installed.version(owner) == VERSION
-        assert installer.install_steps([ORDERS]) == []
+        assert installer.install_steps([ORDERS, FRESH]) == []
         for writer in (quick, slow):
             writer.execute("INSERT INTO orders SELECT max(id) + 1 FROM orders")
             writer.commit()
     found = owner.execute("SELECT new, usename IS NOT NULL FROM worker_sync_audit.changes ORDER BY id").fetchall()
-    assert found == [("(1)", False), ("(2)", False), ("(3)", True), ("(4)", True)]
+    assert owner.execute("SELECT count(*) FROM worker_sync_audit.layouts").fetchone() == (2,)
+    assert found == [("(0)", False), ("(1)", False), ("(1)", False), ("(2)", False), ("(3)", True), ("(4)", True)]
 
 
 def halted(installer: Installer, step: Step) -> Halt:

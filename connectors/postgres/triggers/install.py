@@ -41,8 +41,8 @@ WHERE c.op <> 'm' AND c.xid NOT IN (
 """
 # Names have their lengths before them, so that no name can make one list of columns look like another.
 _COLUMNS: Final = """(
-    SELECT string_agg(atttypid::text || ',' || atttypmod::text || ',' || attgenerated::text || ','
-                      || length(attname::text)::text || ',' || attname::text, ';' ORDER BY attnum)
+    SELECT string_agg(concat_ws(',', atttypid, atttypmod, attgenerated, length(attname::text), attname), ';'
+                      ORDER BY attnum)
     FROM pg_attribute WHERE attrelid = TG_RELID AND attnum > 0 AND NOT attisdropped)"""
 _GRANTS: Final = """
 GRANT USAGE ON SCHEMA worker_sync_audit TO {role};
