@@ -19,13 +19,15 @@ Entry = dict[str, Any]
 _CSV: Final = ("number", "recorded_at", "kind", "source", "table", "operation", "key", "actor", "committed_at",
                "transaction", "changed", "before", "after", "context", "host", "id")  # fmt: skip
 #: What entries of other kinds than changes have to say.
-_TOLD: Final = {
-    "gap": ("from", "to", "reason"),
-    "begin": ("position",),
-    "key": ("action", "verifier_key"),
+TOLD: Final = {
     "schema": ("text",),
+    "begin": ("position",),
+    "gap": ("from", "to", "reason"),
+    "key": ("action", "verifier_key"),
     "forget-requested": ("by", "subject"),
     "forgotten": ("by", "subject"),
+    "personal-key-added": ("slot", "by"),
+    "personal-key-removed": ("slot", "by"),
 }
 _LONGEST_KEY: Final = 40
 MISSING: Final = {"missing": True}
@@ -83,7 +85,7 @@ def _parts(entry: Entry) -> Iterator[str]:
 
 
 def _more(entry: Entry) -> str:
-    names = _TOLD.get(entry["kind"], ())
+    names = TOLD.get(entry["kind"], ())
     return " ".join(shown(entry[name]) for name in names if entry.get(name))
 
 
