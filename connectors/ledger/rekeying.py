@@ -87,17 +87,16 @@ def check_removal(slots: Sequence[Slot], slot: str, configured: PersonalKey | No
         raise ConfigError(f"the ledger has no key slot {slot}; {_NEXT}")
     if found.wrapped_master is None:
         raise ConfigError(f"key slot {slot} was removed already, at {found.removed_at}")
-    others = [one for one in live(slots) if one.id != slot]
-    if not others:
+    if len(live(slots)) == 1:
         raise ConfigError(
             f"key slot {slot} is the last one, without it nobody could read the ledger's personal data; add another "
             "key first: worker-sync audit personal-keys add"
         )
     if not force:
-        _check_configured(others, slot, configured)
+        _check_configured(slots, slot, configured)
 
 
-def _check_configured(others: Sequence[Slot], slot: str, configured: PersonalKey | None) -> None:
+def _check_configured(slots: Sequence[Slot], slot: str, configured: PersonalKey | None) -> None:
     if configured is not None and configured.slot == slot:
         raise ConfigError(
             f"key slot {slot} is that of the key which this configuration uses: its workers would stop when they "
@@ -106,7 +105,7 @@ def _check_configured(others: Sequence[Slot], slot: str, configured: PersonalKey
     try:
         if configured is None:
             raise NoSlot("ledger.personal_key is not set")
-        opened(configured, others)
+        opened(configured, slots)
     except NoSlot as error:
         raise ConfigError(
             f"{error}; nobody here knows whether a slot that stays can be opened; give --force to remove it anyway"

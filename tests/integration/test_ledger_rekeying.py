@@ -204,6 +204,9 @@ def test_what_can_not_be_removed_is_said(used: LedgerSink, target_db: str) -> No
     assert live(target_db) == {KEY.slot, NEXT.slot}
     rekeying.remove(target_db, KEY.slot, KEY, "bob", force=True)
     assert "was removed already, at 20" in refused(KEY.slot, NEXT)
+    add(target_db, THIRD, NEXT)
+    assert "was removed from this ledger" in refused(NEXT.slot, KEY)
+    rekeying.remove(target_db, THIRD.slot, NEXT, "bob")
     assert "is the last one" in refused(NEXT.slot, NEXT, force=True)
 
 
