@@ -11,7 +11,7 @@ from worker_sync.core.errors import ConfigError
 from worker_sync.core.sections import LEDGER
 from worker_sync.core.settings import Settings
 from worker_sync.ledger.check import Trust
-from worker_sync.ledger.envelope import PersonalKey
+from worker_sync.ledger.key_slot import PersonalKey
 from worker_sync.ledger.keys import KEY_FILE, ensure_key, signer_of
 from worker_sync.ledger.note import PROBE, NoteError, Signer, Verifier, trusted
 from worker_sync.ledger.personal import Personal, PersonalColumns
@@ -26,7 +26,7 @@ def ledger_url(settings: Settings) -> str:
 
 def personal(settings: Settings) -> Personal | None:
     """What the trails have of personal data; None where nothing is declared."""
-    key = settings.ledger.personal_key
+    key = personal_key(settings)
     tables = {
         (source, name): PersonalColumns(declared.subject, declared.columns, declared.namespace or name)
         for source, audit in settings.audit.items()
@@ -34,7 +34,13 @@ def personal(settings: Settings) -> Personal | None:
     }
     if key is None or not tables:
         return None
-    return Personal(PersonalKey(key.get_secret_value()), tables)
+    return Personal(key, tables)
+
+
+def personal_key(settings: Settings) -> PersonalKey | None:
+    """The configured key, whether anything personal is declared or not."""
+    key = settings.ledger.personal_key
+    return None if key is None else PersonalKey(key.get_secret_value())
 
 
 def open_ledger(settings: Settings) -> LedgerSink:

@@ -7,9 +7,11 @@ from typing import Any, Final
 from psycopg import Connection
 
 from connectors.base import Finding
+from connectors.ledger.key_slots import NoSlot, opened, read
 from connectors.ledger.schema import OWNER, SCHEMA, grants, hand_over
 from connectors.postgres import checks, watermarks
 from connectors.postgres.statements import quote
+from worker_sync.ledger.key_slot import PersonalKey
 
 #: How a role is called that a DBA is told to make.
 _WRITER: Final = "worker_sync_ledger_writer"
@@ -31,7 +33,7 @@ SELECT bool_and(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.o
                                ELSE has_table_privilege(c.oid, 'INSERT') END)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = '{SCHEMA}'
-  AND c.relname IN ('head', 'entries', 'subtrees', 'checkpoints', 'subjects', 'subject_entries')
+  AND c.relname IN ('head', 'entries', 'subtrees', 'checkpoints', 'personal_keys', 'subjects', 'subject_entries')
 """
 _MONTHS: Final = f"""
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
@@ -40,8 +42,8 @@ WHERE n.nspname = '{SCHEMA}' AND p.relname = 'entries' AND c.relkind = 'r' ORDER
 """
 
 
-def preflight(connection: Connection[Any]) -> list[Finding]:
-    """See `connectors.base.Sink.preflight`."""
+def preflight(connection: Connection[Any], key: PersonalKey | None = None) -> list[Finding]:
+    """See `connectors.base.Sink.preflight`. `key` is the configured one where personal data is declared."""
     row = connection.execute(_STATE).fetchone()
     assert row is not None
     database, user, is_super, makes_roles, may_create, owner, is_member = row
@@ -50,7 +52,8 @@ def preflight(connection: Connection[Any]) -> list[Finding]:
         grant = f"GRANT CREATE ON DATABASE {quote(database)} TO {quote(user)}"
         shared.append(Finding("ledger-tables", may_create, f"role {user} is to create schema {SCHEMA}", grant))
     else:
-        shared.append(_rights(connection, user))
+        rights = _rights(connection, user)
+        shared += [rights, *([_personal_key(connection, key)] if rights.ok and key is not None else [])]
     able = "is a superuser" if is_super else "may create roles" if makes_roles else ""
     return [*shared, _owner(connection, user, owner, able, is_member)]
 
@@ -59,6 +62,18 @@ def _rights(connection: Connection[Any], user: str) -> Finding:
     allowed = connection.execute(_RIGHTS).fetchone() == (True,)
     detail = f"role {user} {'adds' if allowed else 'may not add'} to the ledger"
     return Finding("ledger-tables", allowed, detail, "; ".join(_grants(user)))
+
+
+def _personal_key(connection: Connection[Any], key: PersonalKey) -> Finding:
+    check, slots = "ledger-personal-key", read(connection)
+    if not slots:
+        return Finding(check, True, f"the first change with personal data makes key slot {key.slot}")
+    try:
+        opened(key, slots)
+    except NoSlot as error:
+        fix = "set ledger.personal_key to a key that has a slot, or give it one: worker-sync audit personal-keys add"
+        return Finding(check, False, str(error), fix)
+    return Finding(check, True, f"ledger.personal_key opens key slot {key.slot}")
 
 
 def _grants(user: str) -> list[str]:

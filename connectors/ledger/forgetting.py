@@ -5,8 +5,6 @@ Both steps are entries. The second one and the end of the key are one transactio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,10 +12,8 @@ import msgspec
 from psycopg import Connection
 
 from connectors.ledger.appender import Appender
-from connectors.ledger.session import Session
+from connectors.ledger.session import transaction
 from connectors.ledger.subjects import EXCLUDE, destroy, newest, note
-from connectors.postgres.conn import redact
-from connectors.postgres.errors import translated
 from worker_sync.core.errors import ConfigError
 from worker_sync.ledger.envelope import Subject
 from worker_sync.ledger.merkle import leaf_hash
@@ -51,7 +47,7 @@ class Forgotten:
 def request(url: str, source: str, table: str, subject: str, by: str) -> int:
     """Ask, in the name of `by`, that a subject be forgotten. Returns the number of the request. Raises ConfigError for
     somebody of whom there is nothing to forget, Unreachable and Transient."""
-    with _transaction(url) as connection:
+    with transaction(url) as connection:
         whom = newest(connection, subject)
         if whom is None:
             raise ConfigError("nothing is kept of this subject: there is no key of theirs to destroy")
@@ -62,7 +58,7 @@ def request(url: str, source: str, table: str, subject: str, by: str) -> int:
 def approve(url: str, number: int, by: str) -> Forgotten:
     """Approve a request in the name of `by`, and destroy the key. Raises ConfigError for what is no request, one by the
     same person, and one that was answered; Unreachable and Transient."""
-    with _transaction(url) as connection:
+    with transaction(url) as connection:
         # Before anything is read: who records with the key is done then, and nobody begins to.
         connection.execute(EXCLUDE)
         asked = _request(connection, number)
@@ -74,16 +70,6 @@ def approve(url: str, number: int, by: str) -> Forgotten:
         entry = {**msgspec.to_builtins(asked), "kind": FORGOTTEN_KIND, "by": by}
         entry |= {"requested_by": asked.by, "request": str(number)}
         return Forgotten(_append(connection, whom, entry), asked)
-
-
-@contextmanager
-def _transaction(url: str) -> Iterator[Connection[Any]]:
-    session = Session(url)
-    try:
-        with translated(redact(url)), session.connection().transaction():
-            yield session.connection()
-    finally:
-        session.close()
 
 
 def _append(connection: Connection[Any], whom: Subject, entry: dict[str, Any]) -> int:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 
 from connectors.ledger.filters import Wanted
+from connectors.ledger.key_slots import SLOTS, Slot
 from connectors.postgres.conn import connect, redact
 from connectors.postgres.errors import translated
 from worker_sync.core.errors import ConfigError
@@ -192,6 +193,10 @@ class LedgerReader:
             if len(found) < page:
                 return
             left, at = None if left is None else left - len(chosen), found[-1][0]
+
+    def key_slots(self) -> list[Slot]:
+        """The key slots in the order in which they came, also those that were removed."""
+        return [Slot(*row) for row in self._rows(SLOTS)]
 
     def wrapped_key(self, subject: str, generation: int) -> bytes | None:
         """The wrapped key of a subject; None for one that was destroyed, or is not there."""

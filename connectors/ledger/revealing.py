@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
+from connectors.ledger.key_slots import NoSlot, opened
 from connectors.ledger.reader import LedgerReader
 from worker_sync.core.errors import ConfigError
 from worker_sync.ledger.canonical import Json
@@ -13,7 +14,7 @@ from worker_sync.ledger.envelope import (
     GENERATION,
     KEYED,
     SUBJECT,
-    PersonalKey,
+    MasterKey,
     Place,
     Side,
     Subject,
@@ -21,10 +22,21 @@ from worker_sync.ledger.envelope import (
     Unopenable,
     is_sealed,
 )
+from worker_sync.ledger.key_slot import PersonalKey
 
 #: What is shown in place of a value whose key was destroyed, and of one that was altered or moved.
 FORGOTTEN: Final[Mapping[str, bool]] = {"forgotten": True}
 UNREADABLE: Final[Mapping[str, bool]] = {"unreadable": True}
+
+
+def open_master(reader: LedgerReader, key: PersonalKey) -> MasterKey | None:
+    """The master of a ledger that the configured key opens; None where nothing personal was ever recorded. Raises
+    ConfigError for a key that opens none of the slots, and what LedgerReader raises."""
+    slots = reader.key_slots()
+    try:
+        return opened(key, slots) if slots else None
+    except NoSlot as error:
+        raise ConfigError(f"{error}; see: worker-sync audit personal-keys list") from error
 
 
 class Revealer:
@@ -38,7 +50,7 @@ class Revealer:
 
     def reveal(self, entry: dict[str, Json]) -> dict[str, Json]:
         """The entry with its values in plain text. Raises what LedgerReader raises, and ConfigError where the
-        configured key is not the ledger's."""
+        configured key does not open it."""
         shown = dict(entry)
         sides: tuple[Side, ...] = ("before", "after")
         for side in sides:
@@ -65,10 +77,19 @@ class Revealer:
         if isinstance(part, dict) and part.keys() == {KEYED}:
             for row in (shown.get("before"), shown.get("after")):
                 if isinstance(row, dict) and name in row:
-                    keyed = self._key.keyed(str(shown.get("source")), str(shown.get("table")), row[name])
+                    keyed = self._master.keyed(str(shown.get("source")), str(shown.get("table")), row[name])
                     if keyed == part:
                         return row[name]
         return part
+
+    @cached_property
+    def _master(self) -> MasterKey:
+        master = open_master(self._reader, self._key)
+        if master is None:
+            raise ConfigError(
+                "the ledger has personal data and no key slot; put worker_sync_ledger.personal_keys back from a backup"
+            )
+        return master
 
     def _read(self, subject: str, generation: str) -> SubjectKey | None:
         if not generation.isascii() or not generation.isdecimal():
@@ -77,6 +98,6 @@ class Revealer:
         if wrapped is None:
             return None
         try:
-            return self._key.unwrap(Subject(subject, int(generation)), wrapped)
+            return self._master.unwrap(Subject(subject, int(generation)), wrapped)
         except Unopenable as error:
-            raise ConfigError(f"ledger.personal_key does not open {error}") from error
+            raise ConfigError(f"{error} does not open with the ledger's master: somebody altered it") from error

@@ -24,8 +24,15 @@ from connectors.postgres.watermarks import ADVISORY_LOCK
 SCHEMA: Final = "worker_sync_ledger"
 OWNER: Final = "worker_sync_ledger_owner"
 
-TABLES: Final = ("head", "entries", "subtrees", "checkpoints", "subjects", "subject_entries")
-_FUNCTIONS: Final = ("refuse()", "only_grow()", "only_forget()", "ensure_partitions(timestamptz)")
+TABLES: Final = ("head", "entries", "subtrees", "checkpoints", "personal_keys", "subjects", "subject_entries")
+_FUNCTIONS: Final = (
+    "refuse()",
+    "only_grow()",
+    "only_forget()",
+    "remove_in_turn()",
+    "only_remove()",
+    "ensure_partitions(timestamptz)",
+)
 #: The first server whose memberships say whether they may be used by SET ROLE.
 _MEMBERSHIP_OPTIONS: Final = 160_000
 
@@ -73,7 +80,8 @@ def grants(user: str) -> list[str]:
         f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}",
         f"GRANT SELECT, INSERT ON {SCHEMA}.entries, {SCHEMA}.subtrees, {SCHEMA}.checkpoints TO {role}",
         f"GRANT SELECT, UPDATE (size, roots, recorded_at) ON {SCHEMA}.head TO {role}",
-        f"GRANT SELECT, INSERT ON {SCHEMA}.subjects, {SCHEMA}.subject_entries TO {role}",
+        f"GRANT SELECT, INSERT ON {SCHEMA}.personal_keys, {SCHEMA}.subjects, {SCHEMA}.subject_entries TO {role}",
+        f"GRANT UPDATE (wrapped_master, removed_at) ON {SCHEMA}.personal_keys TO {role}",
         f"GRANT UPDATE (wrapped_key, forgotten_at) ON {SCHEMA}.subjects TO {role}",
         f"GRANT EXECUTE ON FUNCTION {SCHEMA}.ensure_partitions(timestamptz) TO {role}",
     ]

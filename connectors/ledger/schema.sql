@@ -52,9 +52,20 @@ CREATE TABLE worker_sync_ledger.checkpoints (
 );
 CREATE INDEX checkpoints_by_size ON worker_sync_ledger.checkpoints (size);
 
--- Keys of those whose personal data is in entries, each wrapped with ledger.personal_key; `id` is a keyed index of whom it
--- is of, the one of '' tells whether the configured key is the right one. To forget somebody, the wrapped key goes;
--- whoever comes back after that is another generation.
+-- Key slots: the ledger's one master, wrapped for each ledger.personal_key that opens it. The first slot comes with the
+-- master and there is one such, whoever comes at the same time. A slot is removed once, and the last one never.
+CREATE TABLE worker_sync_ledger.personal_keys (
+    slot           text        PRIMARY KEY,
+    is_first       boolean     NOT NULL,
+    wrapped_master bytea,
+    added_at       timestamptz NOT NULL DEFAULT clock_timestamp(),
+    removed_at     timestamptz,
+    CHECK ((wrapped_master IS NULL) = (removed_at IS NOT NULL))
+);
+CREATE UNIQUE INDEX personal_keys_first ON worker_sync_ledger.personal_keys (is_first) WHERE is_first;
+
+-- Keys of those whose personal data is in entries, each wrapped with a key of the master; `id` is a keyed index of whom it
+-- is of. To forget somebody, the wrapped key goes; whoever comes back after that is another generation.
 CREATE TABLE worker_sync_ledger.subjects (
     id           text        NOT NULL,
     generation   int         NOT NULL CHECK (generation > 0),
@@ -106,6 +117,33 @@ BEGIN
 END
 $$;
 
+-- One removal at a time. Before the statement: later it would hold its row, and two would wait for each other.
+CREATE FUNCTION worker_sync_ledger.remove_in_turn() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(1462979184);
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION worker_sync_ledger.only_remove() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (NEW.slot, NEW.is_first, NEW.added_at) IS DISTINCT FROM (OLD.slot, OLD.is_first, OLD.added_at)
+       OR OLD.wrapped_master IS NULL OR NEW.wrapped_master IS NOT NULL THEN
+        RAISE EXCEPTION 'the ledger only grows: a key slot can be removed and not be changed'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    -- Locked: a transaction that sees an old snapshot fails here instead of relying on a slot that is gone.
+    PERFORM FROM worker_sync_ledger.personal_keys WHERE slot <> OLD.slot AND wrapped_master IS NOT NULL LIMIT 1 FOR SHARE;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the last key slot of a ledger can not be removed: nothing personal in it could be read any more'
+            USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    RETURN NEW;
+END
+$$;
+
 CREATE TRIGGER refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON worker_sync_ledger.entries
     FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.refuse();
 ALTER TABLE worker_sync_ledger.entries ENABLE ALWAYS TRIGGER refuse;
@@ -121,6 +159,15 @@ ALTER TABLE worker_sync_ledger.head ENABLE ALWAYS TRIGGER refuse;
 CREATE TRIGGER refuse BEFORE UPDATE OR DELETE OR TRUNCATE ON worker_sync_ledger.subject_entries
     FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.refuse();
 ALTER TABLE worker_sync_ledger.subject_entries ENABLE ALWAYS TRIGGER refuse;
+CREATE TRIGGER refuse BEFORE DELETE OR TRUNCATE ON worker_sync_ledger.personal_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.refuse();
+ALTER TABLE worker_sync_ledger.personal_keys ENABLE ALWAYS TRIGGER refuse;
+CREATE TRIGGER remove_in_turn BEFORE UPDATE ON worker_sync_ledger.personal_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.remove_in_turn();
+ALTER TABLE worker_sync_ledger.personal_keys ENABLE ALWAYS TRIGGER remove_in_turn;
+CREATE TRIGGER only_remove BEFORE UPDATE ON worker_sync_ledger.personal_keys
+    FOR EACH ROW EXECUTE FUNCTION worker_sync_ledger.only_remove();
+ALTER TABLE worker_sync_ledger.personal_keys ENABLE ALWAYS TRIGGER only_remove;
 CREATE TRIGGER refuse BEFORE DELETE OR TRUNCATE ON worker_sync_ledger.subjects
     FOR EACH STATEMENT EXECUTE FUNCTION worker_sync_ledger.refuse();
 ALTER TABLE worker_sync_ledger.subjects ENABLE ALWAYS TRIGGER refuse;

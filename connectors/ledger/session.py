@@ -1,15 +1,17 @@
-"""The connection over which a sink records."""
+"""The connection over which a sink records, and over which a command changes something."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 from psycopg import Connection
 
 from connectors.ledger.appender import SETTINGS
-from connectors.postgres.conn import connect
+from connectors.postgres.conn import connect, redact
+from connectors.postgres.errors import translated
 
 
 class Session:
@@ -32,3 +34,14 @@ class Session:
             with contextlib.suppress(psycopg.Error):
                 self._connection.close()
         self._connection = None
+
+
+@contextlib.contextmanager
+def transaction(url: str) -> Iterator[Connection[Any]]:
+    """One transaction over a connection of its own, which is undone by any error. Raises Unreachable and Transient."""
+    session = Session(url)
+    try:
+        with translated(redact(url)), session.connection().transaction():
+            yield session.connection()
+    finally:
+        session.close()

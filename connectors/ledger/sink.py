@@ -74,6 +74,8 @@ class LedgerSink(Sink):
     def close(self) -> None:
         self._session.close()
         self._appender.forget()
+        if self._keys is not None:
+            self._keys.close()
 
     def identity(self) -> str:
         with self._ready() as connection:
@@ -87,7 +89,7 @@ class LedgerSink(Sink):
 
     def preflight(self, tables: Sequence[TableSchema]) -> list[Finding]:
         with self._ready() as connection:
-            return checks.preflight(connection)
+            return checks.preflight(connection, None if self._personal is None else self._personal.key)
 
     def prepare(self) -> None:
         with self._ready() as connection:
@@ -182,9 +184,10 @@ class LedgerSink(Sink):
     def _sealed(self, personal: Personal, connection: Connection[Any], batch: Batch) -> Made:
         """The entries of a batch with personal data, in the transaction that makes the keys of its subjects."""
         assert self._keys is not None
-        found = subjects(batch, personal)
+        master = self._keys.master(connection)
+        found = subjects(batch, personal, master)
         keys = self._keys.of(connection, set[str]().union(*found))
-        entries = prepare(batch, BatchSealer(personal, batch.source, keys.__getitem__))
+        entries = prepare(batch, BatchSealer(personal, master, batch.source, keys.__getitem__))
         check_sizes(entries)
         return Made(entries, [{who: keys[who] for who in ids} for ids in found])
 

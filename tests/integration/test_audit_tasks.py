@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from connectors.ledger import rekeying
 from connectors.ledger.reader import LedgerReader
 from tasks import audit
 from tasks.configuration import configure, forget
@@ -22,9 +23,11 @@ from worker_sync.core.codec import encode
 from worker_sync.core.settings import parse
 from worker_sync.exporter.ledger import LedgerWatch
 from worker_sync.ledger.envelope import is_sealed
+from worker_sync.ledger.key_slot import PersonalKey
 from worker_sync.store import ControlStore
 from worker_sync.store.dead_letters import Wanted
 from worker_sync.store.health import Health
+from worker_sync.store.pipelines import Status
 
 
 @pytest.fixture
@@ -85,6 +88,38 @@ def test_what_is_declared_personal_is_sealed_by_the_worker(trail: Trail) -> None
     assert (entry["id"], is_sealed(entry["after"]["name"])) == (f"shop:{at(upto).commit}:1", True)
     assert entry["after"]["city"] == ANN[2]
     assert not [text for text in PLAIN if text in dump(trail.url)]
+
+
+def test_a_worker_that_starts_with_a_removed_key_halts_its_trail_with_the_way_out(trail: Trail) -> None:
+    old, new = "a personal key of 32 or more characters", "the next key of 32 characters, or even more"
+    declared = {"public.customers": {"subject": "email", "columns": ["email", "name"]}}
+
+    def append(key: str | None = None) -> None:
+        if key is not None:
+            # A worker that starts: with this key, and with no connection.
+            use(trail, personal={"personal_data": declared}, personal_key=key)
+        trail.transactions += 1
+        work = customers(trail.transactions, insert(ANN))
+        audit.append.apply(args=("audit.shop", 0, str(work.after), str(work.upto), encode(work)))
+
+    append(old)
+    rekeying.add(trail.url, PersonalKey(new), PersonalKey(old), "anna", "it")
+    rekeying.remove(trail.url, PersonalKey(old).slot, PersonalKey(new), "anna")
+    append()
+    with ControlStore(trail.url) as store:
+        assert store.pipelines.get("audit.shop").status is Status.RUNNING
+        append(old)
+        halted = store.pipelines.get("audit.shop")
+        assert (halted.status, halted.reason) == (Status.HALTED, "preflight-failed")
+        assert "ledger.personal_key was removed from this ledger" in halted.detail
+        assert halted.recovery.endswith("then worker-sync resume audit.shop")
+        assert not [text for text in (old, new) if text in f"{halted}"]
+        store.pipelines.resume("audit.shop")
+    trail.transactions -= 1
+    append(new)
+    assert [entry["kind"] for entry in read(trail.url)[-4:]] == [
+        "personal-key-added", "personal-key-removed", "change", "change",
+    ]  # fmt: skip
 
 
 def test_entries_that_nobody_has_signed_yet_are_no_failure(trail: Trail) -> None:

@@ -17,13 +17,12 @@ from connectors.ledger.revealing import FORGOTTEN, Revealer
 from connectors.ledger.sink import LedgerSink
 from tests.integration.ledger_rig import fenced, read
 from tests.integration.ledger_tampering import Trail, superuser
-from tests.integration.test_ledger_personal import ANN, KEY, customers, dump, insert, opened, rows
+from tests.integration.test_ledger_personal import ANN, KEY, customers, dump, insert, master, opened, rows
 from tests.unit.ledger.ledgers import OLD, verifier
 from worker_sync.core.errors import ConfigError
 from worker_sync.ledger.findings import Kind
 
 BOB = ("bob@example.org", "Bob", "Basel")
-WHOM = KEY.subject_id("shop", "customers", ANN[0])
 
 
 @pytest.fixture
@@ -35,8 +34,12 @@ def ledger(target_db: str) -> Iterator[LedgerSink]:
         yield sink
 
 
+def whom(url: str) -> str:
+    return master(url).subject_id("shop", "customers", ANN[0])
+
+
 def request(url: str, by: str = "anna") -> int:
-    return forgetting.request(url, "shop", "public.customers", WHOM, by)
+    return forgetting.request(url, "shop", "public.customers", whom(url), by)
 
 
 def revealed(url: str) -> list[object]:
@@ -62,8 +65,8 @@ def test_proofs_stay_valid_and_values_are_unreadable(ledger: LedgerSink, target_
     assert after[: len(before)] == before
     with LedgerReader(target_db) as reader:
         again = prove_entry(reader, 1, [verifier(OLD)])
-        of_subject = [n for n, _ in reader.find(Wanted(subject=WHOM))]
-        assert reader.changes_of(WHOM) == 0
+        of_subject = [n for n, _ in reader.find(Wanted(subject=whom(target_db)))]
+        assert reader.changes_of(whom(target_db)) == 0
     assert (proof.holds, again.holds, again.entry) == (True, True, proof.entry)
     assert of_subject == [1, number, done.number]
     assert trail.verified().intact == len(after)
@@ -76,11 +79,11 @@ def test_both_steps_stand_in_the_ledger(ledger: LedgerSink, target_db: str) -> N
     number = request(target_db)
     done = forgetting.approve(target_db, number, "bob")
     asked, forgotten = read(target_db)[-2:]
-    whom = {"source": "shop", "table": "public.customers", "subject": WHOM, "generation": "1"}
-    kept = whom.keys() | {"kind", "by", "request", "requested_by"}
-    assert {n: v for n, v in asked.items() if n in kept} == {"kind": "forget-requested", "by": "anna", **whom}
+    of = {"source": "shop", "table": "public.customers", "subject": whom(target_db), "generation": "1"}
+    kept = of.keys() | {"kind", "by", "request", "requested_by"}
+    assert {n: v for n, v in asked.items() if n in kept} == {"kind": "forget-requested", "by": "anna", **of}
     assert {n: v for n, v in forgotten.items() if n in kept} == {
-        "kind": "forgotten", "by": "bob", "requested_by": "anna", "request": str(number), **whom,
+        "kind": "forgotten", "by": "bob", "requested_by": "anna", "request": str(number), **of,
     }  # fmt: skip
     assert done.number == int(forgotten["number"])
 

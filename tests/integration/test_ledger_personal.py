@@ -18,7 +18,8 @@ from worker_sync.core.change import Batch, Change, Op
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.position import Position
 from worker_sync.core.schema import Column, TableName, TableSchema
-from worker_sync.ledger.envelope import PersonalKey, Place, Subject, is_sealed
+from worker_sync.ledger.envelope import MasterKey, Place, Subject, is_sealed
+from worker_sync.ledger.key_slot import PersonalKey
 from worker_sync.ledger.personal import Personal, PersonalColumns
 
 Entry = dict[str, Any]
@@ -73,10 +74,17 @@ def dump(url: str) -> str:
     return "".join(pieces)
 
 
+def master(url: str, key: PersonalKey = KEY) -> MasterKey:
+    """The ledger's master, opened by itself as the format says."""
+    ((wrapped,),) = rows(url, "SELECT wrapped_master FROM worker_sync_ledger.personal_keys WHERE slot = %s", key.slot)
+    return key.unwrap(wrapped)
+
+
 def plain(url: str, entry: Entry, side: Any) -> Entry:
     """A side of an entry, opened with the keys that are there."""
+    opener = master(url)
     keys = {
-        (who, str(generation)): KEY.unwrap(Subject(who, generation), wrapped)
+        (who, str(generation)): opener.unwrap(Subject(who, generation), wrapped)
         for who, generation, wrapped in rows(
             url, "SELECT id, generation, wrapped_key FROM worker_sync_ledger.subjects WHERE wrapped_key IS NOT NULL"
         )
@@ -105,9 +113,9 @@ def test_personal_values_are_sealed_and_open_again(ledger: LedgerSink, target_db
     assert other["after"] == {"id": "7", "state": "new", "note": "n"}
     assert moved["changed"] == ["email"]
     assert made["after"]["name"] != moved["before"]["name"]
-    assert made["key"] == moved["key"] == {"email": KEY.keyed("shop", "public.customers", ANN[0])}
-    assert deleted["key"] == {"email": KEY.keyed("shop", "public.customers", bob[0])}
-    ann, robert = (KEY.subject_id("shop", "customers", email) for email in (ANN[0], bob[0]))
+    assert made["key"] == moved["key"] == {"email": master(target_db).keyed("shop", "public.customers", ANN[0])}
+    assert deleted["key"] == {"email": master(target_db).keyed("shop", "public.customers", bob[0])}
+    ann, robert = (master(target_db).subject_id("shop", "customers", email) for email in (ANN[0], bob[0]))
     found = rows(target_db, "SELECT subject, number, generation FROM worker_sync_ledger.subject_entries ORDER BY 2, 1")
     assert found == sorted([(ann, 1, 1), (ann, 3, 1), (robert, 3, 1), (robert, 4, 1)], key=lambda row: (row[1], row[0]))
     assert not [text for text in PLAIN if text in dump(target_db)]
@@ -120,8 +128,8 @@ def test_of_an_overlapping_batch_only_the_rest_is_noted(ledger: LedgerSink, targ
     ledger.apply(customers(1, changes))
     noted = rows(target_db, "SELECT subject, number FROM worker_sync_ledger.subject_entries ORDER BY number")
     assert noted == [
-        (KEY.subject_id("shop", "customers", "ann@example.org"), 1),
-        (KEY.subject_id("shop", "customers", "bob@example.org"), 2),
+        (master(target_db).subject_id("shop", "customers", "ann@example.org"), 1),
+        (master(target_db).subject_id("shop", "customers", "bob@example.org"), 2),
     ]
     assert len(read(target_db)) == 3
 
@@ -129,6 +137,7 @@ def test_of_an_overlapping_batch_only_the_rest_is_noted(ledger: LedgerSink, targ
 def test_a_batch_without_personal_data_makes_no_keys(ledger: LedgerSink, target_db: str) -> None:
     ledger.apply(batch(1, [Change(1, Op.INSERT, 1, None, None, (7, "new", "n"))]))
     assert rows(target_db, "SELECT count(*) FROM worker_sync_ledger.subjects") == [(0,)]
+    assert rows(target_db, "SELECT count(*) FROM worker_sync_ledger.personal_keys") == [(0,)]
 
 
 def test_a_key_that_a_failed_transaction_made_is_forgotten_with_it(ledger: LedgerSink, target_db: str) -> None:
@@ -146,9 +155,7 @@ def test_a_key_that_a_failed_transaction_made_is_forgotten_with_it(ledger: Ledge
 def test_who_comes_back_after_a_forgetting_gets_another_key(ledger: LedgerSink, target_db: str) -> None:
     ledger.apply(customers(1, insert(ANN)))
     with psycopg.connect(target_db) as connection:
-        connection.execute(
-            "UPDATE worker_sync_ledger.subjects SET wrapped_key = NULL, forgotten_at = now() WHERE id <> ''"
-        )
+        connection.execute("UPDATE worker_sync_ledger.subjects SET wrapped_key = NULL, forgotten_at = now()")
     ledger.apply(customers(2, insert(ANN)))
     _, before, after = read(target_db)
     assert (before["after"]["name"]["generation"], after["after"]["name"]["generation"]) == ("1", "2")
@@ -198,9 +205,7 @@ def test_who_records_waits_for_who_forgets(ledger: LedgerSink, target_db: str) -
 
     with psycopg.connect(target_db) as connection:
         connection.execute(EXCLUDE.encode())
-        connection.execute(
-            "UPDATE worker_sync_ledger.subjects SET wrapped_key = NULL, forgotten_at = now() WHERE id <> ''"
-        )
+        connection.execute("UPDATE worker_sync_ledger.subjects SET wrapped_key = NULL, forgotten_at = now()")
         recorder = threading.Thread(target=record)
         recorder.start()
         waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objid = 1462979183"

@@ -36,6 +36,11 @@ ALTERING = [
     "UPDATE worker_sync_ledger.head SET size = 0, roots = ''",
     "UPDATE worker_sync_ledger.head SET roots = sha256('')",
     "UPDATE worker_sync_ledger.head SET recorded_at = '-infinity'",
+    "UPDATE worker_sync_ledger.personal_keys SET wrapped_master = 'y'",
+    "UPDATE worker_sync_ledger.personal_keys SET slot = 'b', wrapped_master = NULL, removed_at = now()",
+    "UPDATE worker_sync_ledger.personal_keys SET wrapped_master = NULL, removed_at = now()",
+    "DELETE FROM worker_sync_ledger.personal_keys",
+    "TRUNCATE worker_sync_ledger.personal_keys",
 ]
 #: What a writer may not do beside that.
 TAKING_AWAY = [
@@ -44,6 +49,8 @@ TAKING_AWAY = [
     "ALTER TABLE worker_sync_ledger.entries DETACH PARTITION worker_sync_ledger.%s",
     "DROP TABLE worker_sync_ledger.%s",
     "DROP TABLE worker_sync_ledger.checkpoints",
+    "DROP TABLE worker_sync_ledger.personal_keys",
+    "ALTER TABLE worker_sync_ledger.personal_keys DISABLE TRIGGER only_remove",
     "DROP SCHEMA worker_sync_ledger CASCADE",
     "DROP FUNCTION worker_sync_ledger.refuse() CASCADE",
     "CREATE TABLE worker_sync_ledger.mine ()",
@@ -73,6 +80,9 @@ def recorded(url: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute(
             "INSERT INTO worker_sync_ledger.checkpoints (size, signed_at, note) VALUES (1, now(), 'note')"
+        )
+        connection.execute(
+            "INSERT INTO worker_sync_ledger.personal_keys (slot, is_first, wrapped_master) VALUES ('a', true, 'x')"
         )
 
 
@@ -129,6 +139,18 @@ def test_a_writer_can_only_add(writer: str, target_db: str) -> None:
 def test_a_writer_makes_room_for_the_near_future_only(writer: str) -> None:
     with psycopg.connect(writer) as connection, pytest.raises(psycopg.errors.InvalidParameterValue):
         connection.execute("SELECT worker_sync_ledger.ensure_partitions(now() + interval '90 days')")
+
+
+def test_a_writer_removes_a_key_slot_but_the_last(writer: str, target_db: str) -> None:
+    with psycopg.connect(writer) as connection:
+        connection.execute(
+            "INSERT INTO worker_sync_ledger.personal_keys (slot, is_first, wrapped_master) VALUES ('b', false, 'x')"
+        )
+        remove = "UPDATE worker_sync_ledger.personal_keys SET wrapped_master = NULL, removed_at = now() WHERE slot = %s"
+        connection.execute(remove, ("a",))
+        connection.commit()
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="last key slot"):
+            connection.execute(remove, ("b",))
 
 
 def test_a_writer_adds(writer: str, target_db: str) -> None:

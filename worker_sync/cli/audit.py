@@ -8,6 +8,7 @@ from worker_sync.cli.audit_evidence import evidence
 from worker_sync.cli.audit_forget import forget
 from worker_sync.cli.audit_keys import checkpoint, export, keys
 from worker_sync.cli.audit_log import log
+from worker_sync.cli.audit_personal_keys import personal_keys
 from worker_sync.cli.audit_prove import prove
 from worker_sync.cli.audit_triggers import triggers
 from worker_sync.cli.audit_verify import verify
@@ -20,8 +21,8 @@ from worker_sync.cli.options import configured
 )
 @configured
 def audit() -> None:
-    """The audit trail: log, verify, prove, checkpoint, export, evidence, keys, forget, triggers."""
+    """The audit trail: log, verify, prove, checkpoint, export, evidence, keys, personal-keys, forget, triggers."""
 
 
-for command in (log, verify, prove, checkpoint, export, evidence, keys, forget, triggers):
+for command in (log, verify, prove, checkpoint, export, evidence, keys, personal_keys, forget, triggers):
     audit.add_command(command)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from getpass import getuser
-
 import click
 
 from connectors.ledger import forgetting
 from tasks.ledger import ledger_url
-from worker_sync.cli.audit_options import opened
+from worker_sync.cli.audit_options import by_option, opened, user
 from worker_sync.cli.audit_personal import subject_id
 from worker_sync.cli.options import configured
 
@@ -25,7 +23,7 @@ from worker_sync.cli.options import configured
 @click.option("--dry-run", is_flag=True, help="Only say how many changes hold their data.")
 @click.option("--request", "asks", is_flag=True, help="Ask for it. Another person has to approve.")
 @click.option("--approve", type=click.IntRange(min=0), metavar="REQUEST", help="Approve the request of this number.")
-@click.option("--by", help="Who does it (default: the user of the operating system).")
+@by_option
 @click.pass_context
 def forget(
     ctx: click.Context,
@@ -47,16 +45,16 @@ def forget(
     if approve is not None:
         if subject is not None or table is not None:
             raise click.UsageError("--approve takes whom from the request: leave SUBJECT and --table out")
-        return _approve(ctx, approve, by or _user())
+        return _approve(ctx, approve, by or user())
     if subject is None or table is None:
         raise click.UsageError("--dry-run and --request need SUBJECT and --table")
     with opened(ctx) as (settings, reader):
-        source, whom = subject_id(settings, source, table, subject)
+        source, whom = subject_id(settings, reader, source, table, subject)
         count = reader.changes_of(whom)
         if dry_run:
             click.echo(f"{count:,} changes hold personal data of this subject.")
             return 0
-        number = forgetting.request(ledger_url(settings), source, table, whom, by or _user())
+        number = forgetting.request(ledger_url(settings), source, table, whom, by or user())
     click.echo(f"Request {number}: {count:,} changes hold personal data of this subject.")
     click.echo(f"Next, by another person: worker-sync audit forget --approve {number}")
     return 0
@@ -69,10 +67,3 @@ def _approve(ctx: click.Context, number: int, by: str) -> int:
     click.echo(f"Entry {done.number}: the key of a subject of {asked.source} {asked.table} is destroyed.")
     click.echo(f"Asked for by {asked.by}, approved by {by}. Next: worker-sync audit checkpoint")
     return 0
-
-
-def _user() -> str:
-    try:
-        return getuser()
-    except (KeyError, OSError, ImportError):
-        raise click.UsageError("the operating system has no name for you; give --by NAME") from None

@@ -9,9 +9,10 @@ from typing import Any, Final
 import click
 
 from connectors.ledger.filters import Wanted
+from connectors.ledger.reader import LedgerReader
 from connectors.ledger.revealing import Revealer
 from worker_sync.cli.audit_options import opened
-from worker_sync.cli.audit_output import print_csv, print_history, print_lines
+from worker_sync.cli.audit_output import TOLD, print_csv, print_history, print_lines
 from worker_sync.cli.audit_personal import keys_of, needed, subject_id
 from worker_sync.cli.letter_options import MOMENT
 from worker_sync.cli.options import configured
@@ -22,6 +23,9 @@ from worker_sync.ledger.indexed import key_column, searchable, shortened
 
 #: Entries that are listed unless said otherwise.
 SHOWN: Final = 100
+
+#: Of what kinds entries are.
+KINDS: Final = ("change", *TOLD)
 
 #: The exit code where a value was altered is that of the finding.
 ALTERED: Final = 10
@@ -50,7 +54,7 @@ ALTERED: Final = 10
     "--session-user", help="By whom, as the database knew (audit triggers). Reads all that other filters leave."
 )
 @click.option("--operation", type=click.Choice(list(OPERATIONS.values())), help="Of this operation.")
-@click.option("--kind", help="Of this kind: change, schema, begin, gap, key, forget-requested, forgotten.")
+@click.option("--kind", help=f"Of this kind: {', '.join(KINDS)}.")
 @click.option("--transaction", help="Of this transaction, by its number or, without one, its position.")
 @click.option("--since", type=MOMENT, help="Committed since then: 2h, 1d, or a date and time.")
 @click.option("--until", type=MOMENT, help="Committed before then.")
@@ -73,7 +77,7 @@ def log(ctx: click.Context, /, row: str | None, limit: int, form: str | None, **
     if given["subject"] is not None and given["table"] is None:
         raise click.UsageError("--subject needs --table")
     with opened(ctx) as (settings, reader):
-        wanted = _wanted(settings, given, row, limit)
+        wanted = _wanted(settings, reader, given, row, limit)
         texts = (entry for _, entry in reader.find(wanted))
         if not given["reveal"]:
             _print(wanted, texts, form, history=row is not None)
@@ -112,12 +116,12 @@ def _list(wanted: Wanted, entries: Iterator[Any]) -> None:
         click.echo(f"There may be more; {count} are listed. See --limit, --newest-first and the filters.", err=True)
 
 
-def _wanted(settings: Settings, given: dict[str, Any], row: str | None, limit: int) -> Wanted:
+def _wanted(settings: Settings, reader: LedgerReader, given: dict[str, Any], row: str | None, limit: int) -> Wanted:
     key = row if row is not None else given["key"]
     source, table, subject = given["source"], given["table"], given["subject"]
     if subject is not None:
-        source, subject = subject_id(settings, source, table, subject)
-    keys = () if key is None else (key_of(key), *keys_of(settings, source, table, _parts(key)))
+        source, subject = subject_id(settings, reader, source, table, subject)
+    keys = () if key is None else (key_of(key), *keys_of(settings, reader, source, table, _parts(key)))
     return Wanted(
         source=searchable(source),
         table=searchable(table) if subject is None else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from getpass import getuser
 from pathlib import Path
 
 import click
@@ -26,6 +27,15 @@ keys_option = click.option(
     metavar="FILE",
     help="Trust the verifier keys in FILE, one a line, instead of the configured ones.",
 )
+by_option = click.option("--by", help="Who does it (default: the user of the operating system).")
+
+
+def user() -> str:
+    """Who does it where `--by` is left out. Raises UsageError for a user without a name, as in some containers."""
+    try:
+        return getuser()
+    except (KeyError, OSError, ImportError):
+        raise click.UsageError("the operating system has no name for you; give --by NAME") from None
 
 
 @contextmanager

@@ -21,13 +21,15 @@ _CSV: Final = ("number", "recorded_at", "kind", "source", "table", "operation", 
 #: Of an entry's `session`; columns behind those above.
 _SESSION: Final = ("session_user", "role", "application_name", "client_addr")
 #: What entries of other kinds than changes have to say.
-_TOLD: Final = {
-    "gap": ("from", "to", "reason"),
-    "begin": ("position",),
-    "key": ("action", "verifier_key"),
+TOLD: Final = {
     "schema": ("text",),
+    "begin": ("position",),
+    "gap": ("from", "to", "reason"),
+    "key": ("action", "verifier_key"),
     "forget-requested": ("by", "subject"),
     "forgotten": ("by", "subject"),
+    "personal-key-added": ("slot", "by"),
+    "personal-key-removed": ("slot", "by"),
 }
 _LONGEST_KEY: Final = 40
 MISSING: Final = {"missing": True}
@@ -94,7 +96,7 @@ def _session(entry: Entry) -> dict[str, str | None]:
 
 
 def _more(entry: Entry) -> str:
-    names = _TOLD.get(entry["kind"], ())
+    names = TOLD.get(entry["kind"], ())
     return " ".join(shown(entry[name]) for name in names if entry.get(name))
 
 

@@ -7,6 +7,8 @@ from typing import Final
 
 import click
 
+from connectors.ledger.reader import LedgerReader
+from connectors.ledger.revealing import open_master
 from tasks.ledger import personal
 from worker_sync.core.errors import ConfigError
 from worker_sync.core.settings import Settings
@@ -41,26 +43,37 @@ def columns_of(found: Personal, source: str, table: str) -> PersonalColumns:
     return columns
 
 
-def subject_id(settings: Settings, source: str | None, table: str, value: str) -> tuple[str, str]:
-    """(source, id) of the subject that `value` names in a table. Raises UsageError and ConfigError."""
+def subject_id(settings: Settings, reader: LedgerReader, source: str | None, table: str, value: str) -> tuple[str, str]:
+    """(source, id) of the subject that `value` names in a table. Raises UsageError, ConfigError, and what LedgerReader
+    raises."""
     found, source = needed(settings), source_of(settings, source)
-    return source, found.key.subject_id(source, columns_of(found, source, table).namespace, value)
+    namespace = columns_of(found, source, table).namespace
+    master = open_master(reader, found.key)
+    if master is None:
+        raise ConfigError("this ledger has no personal data yet; see: worker-sync audit log")
+    return source, master.subject_id(source, namespace, value)
 
 
 def keys_of(
-    settings: Settings, source: str | None, table: str | None, parts: dict[str, Json] | list[Json]
+    settings: Settings,
+    reader: LedgerReader,
+    source: str | None,
+    table: str | None,
+    parts: dict[str, Json] | list[Json],
 ) -> list[str]:
     """The searched texts that a row's key may have: by column one, as an array one for each choice of columns that may
-    be personal."""
+    be personal. None where nothing personal is recorded. Raises as `subject_id` does."""
     found = personal(settings)
     columns = found and table and found.of(source_of(settings, source), table)
     if not (found and table and columns):
         return []
-    where = source_of(settings, source), table
+    where, master = (source_of(settings, source), table), open_master(reader, found.key)
+    if master is None:
+        return []
     if isinstance(parts, dict):
-        keyed = {n: found.key.keyed(*where, v) if n in columns.columns else v for n, v in parts.items()}
+        keyed = {n: master.keyed(*where, v) if n in columns.columns else v for n, v in parts.items()}
         return [key_column(keyed)]
     if len(parts) > _MOST_COLUMNS:
         raise click.UsageError("write the key as a JSON object of its columns")
-    choices = product(*[(part, found.key.keyed(*where, part)) for part in parts])
+    choices = product(*[(part, master.keyed(*where, part)) for part in parts])
     return [key_column({f"{n:03}": part for n, part in enumerate(choice)}) for choice in choices]

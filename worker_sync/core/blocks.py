@@ -24,12 +24,12 @@ Int = Annotated[int, BeforeValidator(_no_bool)]
 Seconds = Annotated[float, BeforeValidator(_no_bool)]
 
 #: A shorter key could be guessed.
-_SHORTEST_KEY: Final = 32
+SHORTEST_KEY: Final = 32
 
 
 def _long_key(key: SecretStr) -> SecretStr:
-    if len(key.get_secret_value()) < _SHORTEST_KEY:
-        message = f"must have at least {_SHORTEST_KEY} characters; openssl rand -base64 32 makes one"
+    if len(key.get_secret_value()) < SHORTEST_KEY:
+        message = f"must have at least {SHORTEST_KEY} characters; openssl rand -base64 32 makes one"
         raise PydanticCustomError("key", message)
     return key
 

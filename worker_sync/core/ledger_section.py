@@ -81,8 +81,8 @@ class Ledger(Block):
     `key_name`), or by the program `key_command`; by default with that of the file `ledger.key` in `state_dir`.
     `public_key` (a verifier key, or PEM with a `key_name`) is that of a key which is elsewhere; `key_command` needs it.
     `trusted` are the verifier keys that signed before it. Each checkpoint is written into every one of `anchors`:
-    directories, or buckets as `s3://BUCKET/PREFIX`. `personal_key` encrypts the keys with which
-    `audit.SOURCE.personal_data` is encrypted; who loses it loses that."""
+    directories, or buckets as `s3://BUCKET/PREFIX`. `personal_key` opens what `audit.SOURCE.personal_data` is
+    encrypted with; who loses it loses that, unless `audit personal-keys add` let another key open it, too."""
 
     origin: Annotated[str, StringConstraints(pattern=r"^[^\s+]+$")] = "worker-sync/ledger"
     key: Annotated[SecretStr, AfterValidator(_key)] | None = None

@@ -1,4 +1,4 @@
-"""Personal values in entries: sealed with a key of the subject, whose key is sealed with the configured one.
+"""Personal values in entries: sealed with a key of the subject, whose key is wrapped with one of the ledger's master.
 
 Who destroys a subject's wrapped key makes all of its values unreadable, and no byte of an entry changes. A sealed value
 is AES-256-GCM under the subject's key with a random nonce, so that equal values differ, and its place as associated
@@ -15,7 +15,7 @@ from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, Self, TypeAlias
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -101,11 +101,24 @@ class SubjectKey:
             raise Unopenable(f"the value of {place.column}") from error
 
 
-class PersonalKey:
-    """The configured key, `ledger.personal_key`. Its text shows nowhere."""
+class MasterKey:
+    """The ledger's own secret, random: what wraps and what indexes is derived from it, so that both stay when
+    configured keys come and go. Its text shows nothing of it."""
 
-    def __init__(self, secret: str) -> None:
-        self._secret = secret.encode()
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def __repr__(self) -> str:
+        return "MasterKey()"
+
+    @classmethod
+    def generate(cls) -> Self:
+        """A new random one."""
+        return cls(os.urandom(_KEY))
+
+    def reveal(self) -> bytes:
+        """The secret itself, to be wrapped and for nothing else."""
+        return self._secret
 
     def subject_id(self, source: str, namespace: str, value: Json) -> str:
         """What stands for the subject that a value of an entry names: equal for equal values, and it says nothing of
@@ -122,7 +135,7 @@ class PersonalKey:
         return nonce + self._wrapping.encrypt(nonce, os.urandom(_KEY), subject.bytes)
 
     def unwrap(self, subject: Subject, wrapped: bytes) -> SubjectKey:
-        """Raises Unopenable for a key that was wrapped with another configured key, or for another subject."""
+        """Raises Unopenable for a key that was altered, or wrapped with another master or for another subject."""
         try:
             key = self._wrapping.decrypt(wrapped[:_NONCE], wrapped[_NONCE:], subject.bytes)
         except (InvalidTag, ValueError) as error:
@@ -131,17 +144,19 @@ class PersonalKey:
 
     @cached_property
     def _wrapping(self) -> AESGCM:
-        return AESGCM(self._derived(b"worker-sync ledger subject keys"))
+        return AESGCM(derived(self._secret, b"worker-sync ledger subject keys"))
 
     @cached_property
     def _index(self) -> bytes:
-        return self._derived(b"worker-sync ledger subject index")
+        return derived(self._secret, b"worker-sync ledger subject index")
 
     def _indexed(self, purpose: str, source: str, scope: str, value: Json) -> str:
         return hmac.digest(self._index, _encode([purpose, source, scope, value]), "sha256").hex()
 
-    def _derived(self, info: bytes) -> bytes:
-        return HKDF(SHA256(), _KEY, None, info).derive(self._secret)
+
+def derived(secret: bytes, info: bytes) -> bytes:
+    """A key of 32 bytes for one purpose, which says nothing of the secret nor of those for other purposes."""
+    return HKDF(SHA256(), _KEY, None, info).derive(secret)
 
 
 def is_sealed(value: Json) -> bool:

@@ -1,7 +1,7 @@
 """Which values of a change are personal and whose they are, and the sealing of them before the entry is hashed.
 
-The subjects of a batch are known before their keys are: `subjects` finds them, the ledger's database gives their keys,
-and `BatchSealer` seals with these.
+The ledger's database gives the master, with which `subjects` finds whose a batch is; then it gives their keys, and
+`BatchSealer` seals with these.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import UNCHANGED, Row, Value
 from worker_sync.ledger.canonical import MISSING, Json, value
 from worker_sync.ledger.changes import HAS_BEFORE, unrecordable
-from worker_sync.ledger.envelope import GENERATION, SUBJECT, PersonalKey, Place, Side, SubjectKey, is_sealed
+from worker_sync.ledger.envelope import GENERATION, SUBJECT, MasterKey, Place, Side, SubjectKey, is_sealed
+from worker_sync.ledger.key_slot import PersonalKey
 from worker_sync.ledger.sealing import TableSealer
 
 _ABSENT: Final = (value(UNCHANGED), value(MISSING))
@@ -54,12 +55,12 @@ class Personal:
 class Subjects:
     """Whose data a table's changes are."""
 
-    def __init__(self, personal: Personal, columns: PersonalColumns, source: str, schema: TableSchema) -> None:
+    def __init__(self, master: MasterKey, columns: PersonalColumns, source: str, schema: TableSchema) -> None:
         names = schema.column_names
         if lost := [name for name in (columns.subject, *columns.columns) if name not in names]:
             raise _undeclared(schema, lost)
         self._name = schema.table
-        self._key, self._source, self._namespace = personal.key, source, columns.namespace
+        self._master, self._source, self._namespace = master, source, columns.namespace
         self._at = names.index(columns.subject)
         self._in_key = schema.key.index(columns.subject) if columns.subject in schema.key else None
         self._known: dict[Value, str] = {}
@@ -91,7 +92,7 @@ class Subjects:
 
     def _id(self, named: Value) -> str:
         try:
-            return self._key.subject_id(self._source, self._namespace, value(named))
+            return self._master.subject_id(self._source, self._namespace, value(named))
         except (TypeError, ValueError) as error:
             raise unrecordable(f"whose data a change of {self._name} is", error) from error
 
@@ -106,34 +107,34 @@ class Subjects:
         )
 
 
-def subjects(batch: Batch, personal: Personal) -> list[set[str]]:
+def subjects(batch: Batch, personal: Personal, master: MasterKey) -> list[set[str]]:
     """The ids of the subjects of each change, in order. Raises Halt as `Subjects` does."""
     tables: dict[int, Subjects | None] = {}
     for number, schema in batch.tables.items():
         columns = personal.of(batch.source, batch.origin(number))
-        tables[number] = None if columns is None else Subjects(personal, columns, batch.source, schema)
+        tables[number] = None if columns is None else Subjects(master, columns, batch.source, schema)
     return [set() if (table := tables[change.table]) is None else table.all_of(change) for change in batch.changes]
 
 
 class BatchSealer:
-    """Seals a batch's personal values, given the keys of its subjects."""
+    """Seals a batch's personal values, given the ledger's master and the keys of the batch's subjects."""
 
-    def __init__(self, personal: Personal, source: str, key_of: KeyOf) -> None:
-        self._personal, self._source, self._key_of = personal, source, key_of
+    def __init__(self, personal: Personal, master: MasterKey, source: str, key_of: KeyOf) -> None:
+        self._personal, self._master, self._source, self._key_of = personal, master, source, key_of
 
     def of(self, schema: TableSchema, origin: str) -> TableSealer | None:
         columns = self._personal.of(self._source, origin)
         if columns is None:
             return None
-        whose = Subjects(self._personal, columns, self._source, schema)
-        return _Sealed(self._personal.key, columns, self._source, origin, whose, self._key_of)
+        whose = Subjects(self._master, columns, self._source, schema)
+        return _Sealed(self._master, columns, self._source, origin, whose, self._key_of)
 
 
 @dataclass(frozen=True)
 class _Sealed:
     """The one `TableSealer`."""
 
-    personal_key: PersonalKey
+    master: MasterKey
     columns: PersonalColumns
     source: str
     origin: str
@@ -149,7 +150,7 @@ class _Sealed:
         return sealed
 
     def key(self, key: dict[str, Json]) -> dict[str, Json]:
-        personal, keyed = self.columns.columns, self.personal_key.keyed
+        personal, keyed = self.columns.columns, self.master.keyed
         return {name: keyed(self.source, self.origin, v) if name in personal else v for name, v in key.items()}
 
 

@@ -15,18 +15,20 @@ from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableSchema
 from worker_sync.core.values import UNCHANGED
 from worker_sync.ledger.canonical import value
-from worker_sync.ledger.envelope import PADDING, PersonalKey, Place, Subject, SubjectKey, Unopenable, is_sealed
+from worker_sync.ledger.envelope import PADDING, MasterKey, Place, Subject, SubjectKey, Unopenable, is_sealed
+from worker_sync.ledger.key_slot import PersonalKey
 from worker_sync.ledger.personal import BatchSealer, Personal, PersonalColumns, sealed_for, subjects
 from worker_sync.ledger.recording import prepare
 
 SECRET = "a personal key of 32 or more characters"
 KEY = PersonalKey(SECRET)
+MASTER = MasterKey.generate()
 PLACE = Place("shop:1:1", "public.orders", "email", "after")
 
 
 def subject_key(subject: str = "s", generation: int = 1) -> SubjectKey:
     whose = Subject(subject, generation)
-    return KEY.unwrap(whose, KEY.make(whose))
+    return MASTER.unwrap(whose, MASTER.make(whose))
 
 
 class Keys(dict[str, SubjectKey]):
@@ -42,8 +44,8 @@ def declared(subject: str, *columns: str, namespace: str = "public.orders") -> P
 def recorded(personal: Personal, table: TableSchema, *changes: Change, keys: Keys) -> list[dict[str, Any]]:
     made = batch(table, *changes)
     assert personal.touches(made)
-    known = set[str]().union(*subjects(made, personal))
-    entries = [finished(entry) for entry in prepare(made, BatchSealer(personal, "shop", keys.__getitem__))]
+    known = set[str]().union(*subjects(made, personal, MASTER))
+    entries = [finished(entry) for entry in prepare(made, BatchSealer(personal, MASTER, "shop", keys.__getitem__))]
     assert set(keys) <= known
     return entries
 
@@ -87,7 +89,7 @@ def test_any_change_opens_to_what_it_would_be_without_sealing(made: tuple[TableS
     assert {name: entry[name] for name in kept} == {name: plain[name] for name in kept}
     for name, part in (entry["key"] or {}).items():
         assert part == (
-            KEY.keyed("shop", "public.orders", plain["key"][name]) if name in columns else plain["key"][name]
+            MASTER.keyed("shop", "public.orders", plain["key"][name]) if name in columns else plain["key"][name]
         )
 
 
@@ -96,11 +98,11 @@ def test_an_update_is_sealed_for_both_its_subjects() -> None:
     keys = Keys()
     personal = declared("id", "id", "state", "note")
     (entry,) = recorded(personal, orders(), Change(1, Op.UPDATE, 1, ("ann",), old, new), keys=keys)
-    ann, bob = (KEY.subject_id("shop", "public.orders", name) for name in ("ann", "bob"))
+    ann, bob = (MASTER.subject_id("shop", "public.orders", name) for name in ("ann", "bob"))
     assert set(sealed_for(entry)) == {(ann, "1"), (bob, "1")}
     assert entry["after"]["note"] == {"unchanged": True}
     assert entry["changed"] == ["id", "state"]
-    assert entry["key"] == {"id": KEY.keyed("shop", "public.orders", "ann")}
+    assert entry["key"] == {"id": MASTER.keyed("shop", "public.orders", "ann")}
     assert not {"ann", "bob", "a@x", "b@x"} & set(json.dumps(entry).split('"'))
 
 
@@ -111,17 +113,20 @@ def test_nothing_tells_null_and_short_texts_from_each_other() -> None:
 
 
 def test_tables_of_one_namespace_share_their_subjects() -> None:
-    assert KEY.subject_id("shop", "person", "7") == KEY.subject_id("shop", "person", "7")
+    assert MASTER.subject_id("shop", "person", "7") == MASTER.subject_id("shop", "person", "7")
     distinct = [("shop", "person", "7"), ("crm", "person", "7"), ("shop", "people", "7"), ("shop", "person", "8")]
-    assert len({KEY.subject_id(*of) for of in distinct} | {KEY.keyed(*of)["keyed"] for of in distinct}) == 8
+    assert len({MASTER.subject_id(*of) for of in distinct} | {MASTER.keyed(*of)["keyed"] for of in distinct}) == 8
 
 
-def test_a_key_opens_for_its_subject_and_configured_key_alone() -> None:
-    wrapped = KEY.make(Subject("s", 1))
-    for key, subject in ((KEY, Subject("t", 1)), (KEY, Subject("s", 2)), (PersonalKey("x" * 32), Subject("s", 1))):
+def test_a_key_opens_for_its_subject_and_master_alone() -> None:
+    wrapped = MASTER.make(Subject("s", 1))
+    others = [(MASTER, Subject("t", 1)), (MASTER, Subject("s", 2)), (MasterKey.generate(), Subject("s", 1))]
+    for master, subject in others:
         with pytest.raises(Unopenable):
-            key.unwrap(subject, wrapped)
-    assert SECRET not in repr(KEY) + repr(KEY.unwrap(Subject("s", 1), wrapped))
+            master.unwrap(subject, wrapped)
+    shown = repr(MASTER) + repr(MASTER.unwrap(Subject("s", 1), wrapped))
+    assert MASTER.reveal().hex() not in shown
+    assert repr(MASTER.reveal())[2:-1] not in shown
 
 
 @pytest.mark.parametrize("damaged", ["", "!", "AAAA", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"])
@@ -132,7 +137,7 @@ def test_damaged_values_do_not_open(damaged: str) -> None:
 
 def test_the_subject_of_a_row_may_stand_in_the_key_or_the_row_before() -> None:
     personal, table = declared("id", "note"), orders()
-    ann = KEY.subject_id("shop", "public.orders", "ann")
+    ann = MASTER.subject_id("shop", "public.orders", "ann")
     for change in (
         Change(1, Op.UPDATE, 1, ("ann",), None, (UNCHANGED, "s", "n")),
         Change(1, Op.UPDATE, 1, None, ("ann", "s", "m"), (UNCHANGED, "s", "n")),
@@ -165,5 +170,5 @@ def test_other_tables_and_sources_stay_as_they_are() -> None:
     change = Change(1, Op.INSERT, 1, None, None, ("ann", "s", "n"))
     made = batch(orders(), change)
     assert not personal.touches(made)
-    assert subjects(made, personal) == [set()]
-    assert prepare(made, BatchSealer(personal, "shop", Keys().__getitem__)) == prepare(made)
+    assert subjects(made, personal, MASTER) == [set()]
+    assert prepare(made, BatchSealer(personal, MASTER, "shop", Keys().__getitem__)) == prepare(made)
