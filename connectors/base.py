@@ -11,7 +11,7 @@ Driver errors never leave an engine: each engine's `errors.py` turns them into `
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
@@ -20,6 +20,7 @@ from typing import ClassVar, Self
 from worker_sync.core.change import Batch, Piece, Progress, TransactionInfo
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.parking import NONE_PARKED, Parked, Plan
+from worker_sync.core.partitions import Partitions
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key, Row
@@ -179,6 +180,9 @@ class Stream(Closeable):
     """
 
     schemas: dict[int, TableSchema]
+    #: The commit position at which a table (by its name as text) was emptied as a whole last, where `Source.partitions`
+    #: knows tables.
+    truncated: Mapping[str, str] = {}
 
     @abstractmethod
     def read(self, timeout: float, limit: int) -> list[Piece | Progress]:
@@ -233,6 +237,16 @@ class Source(Closeable):
     def fingerprint(self) -> str:
         """A text that is another one whenever `tables` has another answer. Asked every few seconds: must be cheap."""
         return repr(self.tables())
+
+    def partitions(self, before: Mapping[TableName, Partitions]) -> dict[TableName, Partitions]:
+        """The partitions of each table whose rows come and go with them without a word in the log, in view of what
+        they were `before`; `fingerprint` is another one whenever this has another answer. None in an engine whose log
+        tells."""
+        return {}
+
+    def ended(self) -> str:
+        """`worker_sync.core.partitions.Partitions.ended` as of now, for a source that has tables with partitions."""
+        return ""
 
     @abstractmethod
     def preflight(self, tables: Sequence[TableName]) -> list[Finding]:

@@ -19,15 +19,14 @@ OWN_SCHEMA: Final = "worker_sync"
 #: And what audit triggers write there.
 AUDIT_SCHEMA: Final = "worker_sync_audit"
 
-_OWN: Final = ([OWN_SCHEMA, AUDIT_SCHEMA],)
-
 _RELATIONS_SQL: Final = """
 SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relreplident::text, c.relpersistence::text, c.relhassubclass
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND {where}
 ORDER BY n.nspname, c.relname
 """
-_ALL: Final = """NOT c.relispartition AND c.relpersistence = 'p' AND n.nspname <> 'information_schema'
+#: Says of a table `c` in its namespace `n` that it is a user's, partitions aside; see `own_schemas`.
+USER_TABLES: Final = """NOT c.relispartition AND c.relpersistence = 'p' AND n.nspname <> 'information_schema'
   AND n.nspname !~ '^pg_' AND n.nspname <> ALL (%s)"""
 _NAMED: Final = "(n.nspname, c.relname) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
 
@@ -56,7 +55,7 @@ _FINGERPRINT_SQL: Final = f"""
 WITH tables AS (
     SELECT c.oid, c.relname, c.relnamespace, c.relreplident, c.relpersistence
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND {_ALL}
+    WHERE c.relkind IN ('r', 'p') AND {USER_TABLES}
 )
 SELECT md5(concat_ws(' ',
     (SELECT string_agg(tables::text, ',' ORDER BY oid) FROM tables),
@@ -64,9 +63,16 @@ SELECT md5(concat_ws(' ',
      FROM pg_attribute a JOIN tables ON tables.oid = a.attrelid WHERE a.attnum > 0),
     (SELECT string_agg(concat(i.indexrelid, '=', i.xmin), ',' ORDER BY i.indexrelid)
      FROM pg_index i JOIN tables ON tables.oid = i.indrelid WHERE i.indisunique),
-    (SELECT string_agg(concat(e.oid, '=', e.xmin), ',' ORDER BY e.oid) FROM pg_enum e)
+    (SELECT string_agg(concat(e.oid, '=', e.xmin), ',' ORDER BY e.oid) FROM pg_enum e),
+    (SELECT string_agg(concat(i.inhrelid, '=', i.xmin, '.', p.relfilenode), ',' ORDER BY i.inhrelid)
+     FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhrelid WHERE p.relispartition AND p.relkind IN ('r', 'p'))
 ))
 """
+
+
+def own_schemas() -> tuple[list[str]]:
+    """The parameter of USER_TABLES."""
+    return ([OWN_SCHEMA, AUDIT_SCHEMA],)
 
 
 class _ColumnRow(NamedTuple):
@@ -141,12 +147,12 @@ def quoted(table: TableName) -> str:
 
 def all_relations(conn: Connection[TupleRow]) -> list[Relation]:
     """All user tables, in name order, partitioned ones as one. Raises psycopg.Error."""
-    return _load(conn, _ALL, _OWN)
+    return _load(conn, USER_TABLES, own_schemas())
 
 
 def fingerprint(conn: Connection[TupleRow]) -> str:
     """Another text whenever a user table may look different: one query, whose answer is short. Raises psycopg.Error."""
-    row = conn.execute(_FINGERPRINT_SQL, _OWN).fetchone()
+    row = conn.execute(_FINGERPRINT_SQL, own_schemas()).fetchone()
     assert row is not None
     return str(row[0])
 

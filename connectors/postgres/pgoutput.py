@@ -122,6 +122,8 @@ class Decoder:
         self._tables: dict[int, _Table] = {}
         self._relations: dict[int, Relation] = {}
         self._labels: dict[int, set[str]] = {}
+        #: By name, the commit position at which a table was truncated last.
+        self.truncated: dict[str, str] = {}
         self._handlers: dict[int, Callable[[bytes], bool]] = {
             ord("I"): self._insert,
             ord("U"): self._update,
@@ -214,8 +216,11 @@ class Decoder:
         count, _ = _TRUNCATE(data, 1)
         if len(data) != 6 + 4 * count:
             raise Malformed
+        assert self.info is not None
         for at in range(6, len(data), 4):
-            self._add("t", self._tables[_SIZE(data, at)[0]].id, None, None, None)
+            table = self._tables[_SIZE(data, at)[0]]
+            self._add("t", table.id, None, None, None)
+            self.truncated[table.name] = self.info.commit
         return False
 
     # Rows

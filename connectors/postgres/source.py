@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import ClassVar
@@ -14,10 +14,12 @@ from connectors.base import Finding, Source, Stream, StreamStatus, TableReader
 from connectors.postgres import catalog, slot
 from connectors.postgres.conn import READ_SETTINGS, connect, redact
 from connectors.postgres.errors import translated
+from connectors.postgres.partitions import ended, partitions
 from connectors.postgres.pgoutput import format_lsn
 from connectors.postgres.preflight import check_source
 from connectors.postgres.reader import PostgresReader
 from connectors.postgres.stream import PostgresStream
+from worker_sync.core.partitions import Partitions
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 
@@ -55,6 +57,14 @@ class PostgresSource(Source):
     def fingerprint(self) -> str:
         with self._connected() as conn:
             return catalog.fingerprint(conn)
+
+    def partitions(self, before: Mapping[TableName, Partitions]) -> dict[TableName, Partitions]:
+        with self._connected() as conn:
+            return partitions(conn, before)
+
+    def ended(self) -> str:
+        with self._connected() as conn:
+            return ended(conn)
 
     def preflight(self, tables: Sequence[TableName]) -> list[Finding]:
         return check_source(self._url, self._stream_name, tables)

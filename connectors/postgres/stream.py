@@ -56,6 +56,7 @@ class PostgresStream(Stream):
         self._relations = Relations(url, remembered)
         self._decoder = Decoder(self._relations.describe)
         self.schemas = self._relations.schemas
+        self.truncated = self._decoder.truncated
         self._received = _after(start)
         # 0 confirms nothing: the server ignores it.
         self._confirmed = 0

@@ -9,14 +9,16 @@ each lane's record of the copy is taken back in the same step.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from worker_sync.capture.lane import Lane
-from worker_sync.capture.versions import Definitions, Plan, Policy, Refusal, Versions
+from worker_sync.capture.versions import Definitions, Move, Plan, Policy, Refusal, Versions
 from worker_sync.core.change import Change, Piece, SnapshotMark, TransactionInfo
 from worker_sync.core.errors import Halt, Transient
+from worker_sync.core.log import event
 from worker_sync.core.schema import TableName, TableSchema
+from worker_sync.core.sections import is_trail
 from worker_sync.store.versions import TableVersion
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,9 @@ class Recorder(Protocol):
     def halt(self, pipeline: str, halt: Halt, version: TableVersion) -> None:
         """Stop the pipeline; what runs is built anew without it."""
 
+    def resync(self, pipeline: str, version: TableVersion) -> None:
+        """Copy the table's rows anew, and take out those that are gone."""
+
     def rebuild(self) -> None:
         """Build what runs anew: there are other tables now."""
 
@@ -42,12 +47,19 @@ class Alterer:
     """The alterations of one pipeline."""
 
     def __init__(
-        self, name: str, policy: Policy, versions: Versions, schemas: dict[int, TableSchema], recorder: Recorder
+        self,
+        name: str,
+        policy: Policy,
+        versions: Versions,
+        schemas: Mapping[int, TableSchema],
+        truncated: Mapping[str, str],
+        recorder: Recorder,
     ) -> None:
         self._name = name
         self._policy = policy
         self.versions = versions
         self._schemas = schemas
+        self._truncated = truncated
         self._recorder = recorder
         self._settled: set[int] = set()
         #: Called with the table and the transaction that its copy must see.
@@ -81,6 +93,8 @@ class Alterer:
             yield from self._lose(refusal, lanes, drain)
         for plan in self.versions.review(found):
             yield from self._follow(plan, found.horizon, None, lanes, drain)
+        for move in self.versions.moved(found, self._truncated):
+            yield from self._move(move, drain)
         for refusal in self.versions.new_tables(found):
             yield from self._welcome(refusal, drain)
 
@@ -111,9 +125,9 @@ class Alterer:
         # What was the target's definition is not any more, should the source go back to it.
         self._settled.clear()
 
-    def _stop(self, refusal: Refusal) -> Iterator[None]:
+    def _stop(self, refusal: Refusal, version: TableVersion | None = None) -> Iterator[None]:
         """Stand still until what runs is built anew without this pipeline."""
-        self._recorder.halt(self._name, refusal.halt(), self.versions.refused(refusal))
+        self._recorder.halt(self._name, refusal.halt(), version or self.versions.refused(refusal))
         while True:
             yield
 
@@ -124,6 +138,19 @@ class Alterer:
             yield from self._stop(refusal)
         log.warning("%s; the target keeps it", refusal.detail, extra={"action": "table_gone", "pipeline": self._name})
         self._recorder.save(self._name, self.versions.forget(refusal.table, refusal.detail))
+
+    def _move(self, move: Move, drain: Drain) -> Iterator[None]:
+        if not move.detail:
+            self._recorder.save(self._name, move.version)
+        elif self._policy == "ignore" or is_trail(self._name):
+            log.warning("%s", move.detail, extra=event("rows_moved", pipeline=self._name))
+            self._recorder.save(self._name, move.version)
+        elif self._policy == "apply":
+            log.warning("%s; its rows are copied anew", move.detail, extra=event("rows_moved", pipeline=self._name))
+            self._recorder.resync(self._name, move.version)
+        else:
+            yield from drain()
+            yield from self._stop(move.refusal(), move.version)
 
     def _tell_end(self, refusal: Refusal, lane: Lane, drain: Drain) -> Iterator[None]:
         """Tell a trail that a table is gone, behind all that was changed in it."""

@@ -20,6 +20,7 @@ from worker_sync.capture.fetcher import Fetcher
 from worker_sync.capture.halts import halt_of
 from worker_sync.capture.housekeeping import Housekeeper
 from worker_sync.capture.lane import Cut, Lane, LaneId
+from worker_sync.capture.partitioned import Partitioned
 from worker_sync.capture.pipeline import BatchLimits, Pipeline
 from worker_sync.capture.preparation import (
     all_tables,
@@ -44,6 +45,7 @@ from worker_sync.core import markers, sections
 from worker_sync.core.change import TransactionInfo
 from worker_sync.core.errors import Halt, Permanent, State, Transient
 from worker_sync.core.log import event
+from worker_sync.core.partitions import Partitions
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.sections import is_trail
@@ -118,10 +120,11 @@ class Assembler:
         self._source.remembered = _remembered(self._pipelines, records)
         chosen = choose_tables(self._settings, self._source, self._pipelines, records)
         # Before the stream delivers new tables: what it brings of them must not be older than what is recorded.
-        records = {p.name: self._first_seen(p, chosen[p.name], records[p.name]) for p in running}
+        seen = {p.name: self._first_seen(p, chosen[p.name], records[p.name]) for p in running}
+        partitioned = Partitioned(self._source, seen, self._signals, self._store.versions, self._lease.token)
         checkpoint = self._checkpoint(all_tables(chosen))
         self._store.checkpoints.save(checkpoint)
-        ready = self._open_targets([p for p in running if self._runs(p)], chosen, records, checkpoint)
+        ready = self._open_targets([p for p in running if self._runs(p)], chosen, partitioned.records, checkpoint)
         if not ready:
             return None
         names = {pipeline.name for pipeline in self._pipelines}
@@ -130,7 +133,7 @@ class Assembler:
         checkpoint = replace(checkpoint, lanes=self._lanes_of(checkpoint, ready), spilled=spilled)
         self._store.checkpoints.save(checkpoint)
         frozen = len(ready) < len(self._pipelines)
-        return self._assemble(ready, checkpoint, frozen, stop)
+        return self._assemble(ready, checkpoint, frozen, partitioned.known, stop)
 
     # -- what the targets have of the tables
 
@@ -269,13 +272,20 @@ class Assembler:
 
     # -- the session
 
-    def _assemble(self, ready: list[Ready], checkpoint: Checkpoint, frozen: bool, stop: threading.Event) -> Session:
+    def _assemble(
+        self,
+        ready: list[Ready],
+        checkpoint: Checkpoint,
+        frozen: bool,
+        partitions: Mapping[TableName, Partitions],
+        stop: threading.Event,
+    ) -> Session:
         tuning = self._settings.capture
         changed = threading.Event()
         stream = self._stack.enter_context(self._source.open_stream(checkpoint.confirmed))
         publisher = Publisher(self._publish)
         must_see = [TransactionInfo(*entry) for entry in checkpoint.unseen]
-        catalogue = Catalogue(self._source, self._store, self._lease.token)
+        catalogue = Catalogue(self._source, self._name, self._store, self._lease.token, partitions)
         running = []
         detours: list[Spilling] = []
         for entry in ready:
@@ -398,4 +408,4 @@ def _alterer(entry: Ready, stream: Stream, catalogue: Catalogue) -> Alterer:
         lambda name: carries(pipeline, name),
         is_trail(pipeline.name),
     )
-    return Alterer(pipeline.name, pipeline.schema_changes, versions, stream.schemas, catalogue)
+    return Alterer(pipeline.name, pipeline.schema_changes, versions, stream.schemas, stream.truncated, catalogue)

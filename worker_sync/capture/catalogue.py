@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Event
 from typing import Final
+
+from msgspec.structs import replace
 
 from connectors.base import Source
 from worker_sync.capture.background import Background
@@ -15,7 +17,10 @@ from worker_sync.capture.versions import Definitions
 from worker_sync.core import markers
 from worker_sync.core.errors import Halt, Transient
 from worker_sync.core.log import event
+from worker_sync.core.partitions import Partitions
+from worker_sync.core.schema import TableName
 from worker_sync.store import ControlStore
+from worker_sync.store.signals import SignalKind
 from worker_sync.store.versions import TableVersion
 
 log = logging.getLogger(__name__)
@@ -27,14 +32,24 @@ AGAIN_S: Final = 0.5
 
 
 class Catalogue(Background):
-    """`found` is what the source's catalog said last, replaced as a whole; None until then.
+    """`found` is what the source's catalog said last, replaced as a whole; None until then. `partitions` is what is
+    recorded of them.
 
     A table without traffic, or a new one, shows nowhere else.
     """
 
-    def __init__(self, source: Source, store: ControlStore, token: int) -> None:
+    def __init__(
+        self,
+        source: Source,
+        source_name: str,
+        store: ControlStore,
+        token: int,
+        partitions: Mapping[TableName, Partitions],
+    ) -> None:
         super().__init__("catalogue")
+        self._partitions = partitions
         self._source = source
+        self._source_name = source_name
         self._store = store
         self._token = token
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -55,10 +70,23 @@ class Catalogue(Background):
         self._jobs.put(job)
         return saved.is_set
 
+    def resync(self, pipeline: str, version: TableVersion) -> None:
+        """Copy the table's rows anew, and take out those that are gone, as a person may ask for it."""
+        table = str(version.table)
+
+        def job() -> None:
+            with self._store.transaction():
+                self._store.versions.save(pipeline, version, self._token)
+                self._store.signals.send(self._source_name, SignalKind.RESYNC, pipeline, table)
+
+        self._jobs.put(job)
+
     def halt(self, pipeline: str, halt: Halt, version: TableVersion) -> None:
         def job() -> None:
-            self._store.versions.save(pipeline, version, self._token)
-            self._store.pipelines.halt(pipeline, halt)
+            # One without the other would be taken for a person's consent, or be asked once more.
+            with self._store.transaction():
+                self._store.versions.save(pipeline, version, self._token)
+                self._store.pipelines.halt(pipeline, halt)
             extra = event("pipeline_halted", pipeline=pipeline, state=str(halt.state))
             log.error("%s: %s", pipeline, halt.about(pipeline), extra=extra)
 
@@ -91,11 +119,15 @@ class Catalogue(Background):
     def _look(self) -> None:
         self._look_at = time.monotonic() + LOOK_S
         try:
+            ended = self._source.ended() if self._partitions else ""
             fingerprint = self._source.fingerprint()
-            if fingerprint != self._fingerprint:
+            if fingerprint == self._fingerprint:
+                self._partitions = {name: replace(one, ended=ended) for name, one in self._partitions.items()}
+            else:
                 tables = {table.table: table for table in self._source.tables()}
-                # After the tables were read: what they saw is in the log before.
-                self.found = Definitions(tables, self._source.emit(markers.NUDGE, b""))
+                self._partitions = self._source.partitions(self._partitions)
+                # After they were read: what they saw is in the log before.
+                self.found = Definitions(tables, self._source.emit(markers.NUDGE, b""), self._partitions)
                 self._fingerprint = fingerprint
         except Transient as error:
             log.warning("can't read the source's catalog: %s", error, extra={"action": "catalog_retry"})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from worker_sync.capture.routing import Route, TargetOf
 from worker_sync.core.alteration import Alteration, alteration, end
 from worker_sync.core.errors import Halt, State
+from worker_sync.core.partitions import Partitions, moved
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.store.versions import TableVersion
@@ -24,10 +25,12 @@ _RESUME: Final = "worker-sync resume PIPELINE"
 
 @dataclass(frozen=True, slots=True)
 class Definitions:
-    """The source's tables as its catalog had them; everything older is in the log up to commit position `horizon`."""
+    """The source's tables, and the partitions of some, as its catalog had them; everything older is in the log up to
+    commit position `horizon`."""
 
     tables: Mapping[TableName, TableSchema]
     horizon: str
+    partitions: Mapping[TableName, Partitions] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,22 @@ class Refusal:
 
     def halt(self) -> Halt:
         return Halt(State.SCHEMA_CHANGED, self.detail, self.recovery)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Rows of a table that came or went with its partitions, in words, and what is known of it with that."""
+
+    version: TableVersion
+    detail: str
+
+    def refusal(self) -> Refusal:
+        name = self.version.table
+        recovery = (
+            f"worker-sync resync PIPELINE {name}, which copies its rows and takes out those that are gone; or, where "
+            f"the target is right as it is, {_RESUME}"
+        )
+        return Refusal(name, None, self.detail, recovery)
 
 
 class Versions:
@@ -83,6 +102,8 @@ class Versions:
         #: Up to where in the log a definition has been seen; what a catalog said before is old.
         self._seen_at: dict[TableName, str] = {}
         self._told: set[str] = set()
+        #: The horizon of the newest look at the catalog.
+        self._looked_to = ""
 
     # -- is it another one
 
@@ -171,6 +192,21 @@ class Versions:
         return replace(record, next=refusal.schema, place="", gone=gone, change=refusal.detail)
 
     # -- what the catalog says
+
+    def moved(self, found: Definitions, truncated: Mapping[str, str]) -> list[Move]:
+        """The tables whose partitions are others now; `detail` says which rows came or went with them without a word in
+        the log, and is empty where none did. `truncated` is the stream's."""
+        moves = []
+        for name in sorted(self._known.keys() & found.partitions.keys()):
+            record, now = self.records[name], found.partitions[name]
+            if record.partitions == now:
+                continue
+            self.records[name] = replace(record, partitions=now)
+            emptied = truncated.get(str(name), "") > self._looked_to
+            words = moved(record.partitions, now, truncated=emptied) if record.partitions else []
+            moves.append(Move(self.records[name], f"{name}: {', '.join(words)}" if words else ""))
+        self._looked_to = found.horizon
+        return moves
 
     def review(self, found: Definitions) -> list[Plan | Refusal]:
         """What the source's catalog asks for, once the stream has passed its horizon."""

@@ -91,19 +91,19 @@ FROM worker_sync_control.checkpoints WHERE source = %(source)s;
 
 -- save_table_version: Replace what is known of a pipeline's table, unless a newer capture has.
 INSERT INTO worker_sync_control.table_versions AS kept
-    (pipeline, table_name, version, next, place, since, gone, change, changed_at, token)
+    (pipeline, table_name, version, next, place, since, gone, change, changed_at, token, partitions)
 VALUES (%(pipeline)s, %(table)s, %(version)s, %(next)s, %(place)s, %(since)s, %(gone)s, %(change)s,
-    CASE WHEN %(change)s <> '' THEN clock_timestamp() END, %(token)s)
+    CASE WHEN %(change)s <> '' THEN clock_timestamp() END, %(token)s, %(partitions)s)
 ON CONFLICT (pipeline, table_name) DO UPDATE
 SET version = excluded.version, next = excluded.next, place = excluded.place, since = excluded.since,
-    gone = excluded.gone, change = excluded.change, token = excluded.token,
+    gone = excluded.gone, change = excluded.change, token = excluded.token, partitions = excluded.partitions,
     changed_at = CASE WHEN excluded.change = kept.change AND excluded.place = kept.place
         THEN kept.changed_at ELSE excluded.changed_at END
 WHERE kept.token <= excluded.token
 RETURNING token;
 
 -- table_versions: What is known of a pipeline's tables.
-SELECT table_name, version, next, place, since, gone, change, changed_at
+SELECT table_name, version, next, place, since, gone, change, changed_at, partitions
 FROM worker_sync_control.table_versions WHERE pipeline = %(pipeline)s ORDER BY table_name;
 
 -- put_report: Replace the latest word of a process.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -57,6 +58,13 @@ class ControlStore:
     def require(self) -> None:
         """Raises NotInitialized before `migrate` of this version, or a newer one, has run."""
         require(self._connection)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """What is done within is there as a whole or not at all. Not repeated after a loss of the connection: then that
+        is an error, also where a part went through."""
+        with self._connection.transaction():
+            yield
 
     def ping(self) -> None:
         """Ask the server for an answer."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from psycopg.types.json import Jsonb
 
 from worker_sync.core.errors import Fenced
+from worker_sync.core.partitions import Partitions
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.store.connection import Connection
 from worker_sync.store.queries import queries
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,8 @@ class TableVersion:
     `version` is the source's definition that the target has, None for a table that it has not yet. `next` follows it:
     it is there once the pipeline's first shard stands at `place` (a position as text); without a place it was refused,
     and a person has to decide. Changes up to the commit position `since` are older than `version`. `gone`: the source
-    has the table no more. `change` is the last change in words, `changed_at` the store's time of it.
+    has the table no more. `change` is the last change in words, `changed_at` the store's time of it. `partitions` are
+    those with whose rows the target is in step.
     """
 
     table: TableName
@@ -34,6 +38,7 @@ class TableVersion:
     gone: bool = False
     change: str = ""
     changed_at: datetime | None = None
+    partitions: Partitions | None = None
 
 
 class TableVersions:
@@ -72,6 +77,7 @@ def _parameters(pipeline: str, version: TableVersion, token: int) -> dict[str, A
         "since": version.since,
         "gone": version.gone,
         "change": version.change,
+        "partitions": _encoded(version.partitions),
         "token": token,
     }
 
@@ -80,23 +86,24 @@ def _fenced(version: TableVersion, token: int) -> Fenced:
     return Fenced(f"version of {version.table}: token {token} is not the newest")
 
 
-def _encoded(schema: TableSchema | None) -> Jsonb | None:
-    return None if schema is None else Jsonb(msgspec.to_builtins(schema))
+def _encoded(known: TableSchema | Partitions | None) -> Jsonb | None:
+    return None if known is None else Jsonb(msgspec.to_builtins(known))
 
 
-def _decoded(data: Any) -> TableSchema | None:
-    return None if data is None else msgspec.convert(data, TableSchema)
+def _decoded(data: Any, kind: type[T]) -> T | None:
+    return None if data is None else msgspec.convert(data, kind)
 
 
 def _version(row: dict[str, Any]) -> TableVersion:
     changed_at = row["changed_at"]
     return TableVersion(
         TableName.parse(row["table_name"]),
-        _decoded(row["version"]),
-        _decoded(row["next"]),
+        _decoded(row["version"], TableSchema),
+        _decoded(row["next"], TableSchema),
         row["place"],
         row["since"],
         row["gone"],
         row["change"],
         None if changed_at is None else changed_at.astimezone(UTC),
+        _decoded(row["partitions"], Partitions),
     )

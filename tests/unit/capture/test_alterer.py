@@ -34,6 +34,7 @@ class Notes:
     is_saved: bool = True
     saved: list[TableVersion] = field(default_factory=list)
     halts: list[Halt] = field(default_factory=list)
+    copied_anew: list[TableName] = field(default_factory=list)
     rebuilt: bool = False
 
     def save(self, _pipeline: str, version: TableVersion) -> Callable[[], bool]:
@@ -43,6 +44,10 @@ class Notes:
     def halt(self, _pipeline: str, halt: Halt, version: TableVersion) -> None:
         self.saved.append(version)
         self.halts.append(halt)
+
+    def resync(self, _pipeline: str, version: TableVersion) -> None:
+        self.saved.append(version)
+        self.copied_anew.append(version.table)
 
     def rebuild(self) -> None:
         self.rebuilt = True
@@ -85,7 +90,7 @@ def bench(
 
     schemas = {OLD_ID: ITEMS, NEW_ID: WIDER}
     versions = Versions(policy, target_of, True, {NAME: record or TableVersion(NAME, ITEMS)}, {}, lambda _: True)
-    alterer = Alterer("p", policy, versions, schemas, notes)
+    alterer = Alterer("p", policy, versions, schemas, {}, notes)
     copied: list[tuple[TableName, TransactionInfo | None]] = []
     alterer.copy_again = lambda name, seen: copied.append((name, seen))
     pipeline = Pipeline("p", made, Routes(schemas, target_of), BatchLimits(100, 1 << 20, 0.0, 0.0), alterer)
