@@ -354,6 +354,34 @@ def test_by_default_a_new_table_halts_and_resume_takes_it(source_db: str, target
         made.stop()
 
 
+@pytest.mark.parametrize("target", ["target_db", "mongo_target", "mariadb_target"])
+def test_versions_of_a_table_that_meet_in_one_batch_keep_their_order(
+    request: pytest.FixtureRequest, source_db: str, control_db: str, target: str
+) -> None:
+    execute(source_db, TABLE, FILL)
+    settings = settings_for(source_db, request.getfixturevalue(target), ["public.*"], schema_changes="ignore")
+    with rig(settings, control_db) as made:
+        made.start()
+        settles(made)
+        execute(
+            source_db,
+            """
+            BEGIN;
+            INSERT INTO items SELECT n, 'of the old version', n FROM generate_series(2000, 2099) n;
+            UPDATE items SET name = 'of the old version' WHERE id < 100;
+            UPDATE items SET id = id + 5000 WHERE id = 300;
+            ALTER TABLE items ADD COLUMN note text;
+            DELETE FROM items WHERE id >= 2000 AND id < 3000;
+            UPDATE items SET name = 'of the new version' WHERE id < 100;
+            UPDATE items SET id = id - 5000 WHERE id = 5300;
+            COMMIT
+            """,
+        )
+        settles(made)
+        assert any(len(batch.tables) == 2 for batch in made.delivery.published)
+        made.stop()
+
+
 def test_a_dropped_table_stays_in_the_target(source_db: str, target_db: str, control_db: str) -> None:
     execute(source_db, TABLE, FILL, "CREATE TABLE other (id int PRIMARY KEY)", "INSERT INTO other VALUES (1)")
     with rig(settings_for(source_db, target_db, ["public.*"], schema_changes="apply"), control_db) as made:

@@ -12,7 +12,7 @@ from enum import Enum
 from worker_sync.core.bags import BagFolder, BagWrites
 from worker_sync.core.change import Batch, Change, Op
 from worker_sync.core.position import Position
-from worker_sync.core.schema import TableSchema
+from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key, Row, is_complete, merge
 
 
@@ -83,7 +83,7 @@ class TableWrites:
 
 @dataclass(slots=True)
 class Writes:
-    """Independent per-table writes, tables in order of first appearance; those without key are `bags`."""
+    """Independent per-table writes, in any order; those without key are `bags`. No table stands in it twice."""
 
     tables: list[TableWrites]
     bags: list[BagWrites] = field(default_factory=list)
@@ -93,31 +93,43 @@ Step = Truncate | Move | Writes
 
 
 class _Folder:
-    """Collects changes per table and key; what can't be collected closes the run and becomes a step of its own."""
+    """Collects changes per table and key; what can't be collected closes the run and becomes a step of its own.
+
+    A batch may know a table by several ids, one for each version: another one closes the run as well, because of two
+    writes to one table nobody could say which comes first.
+    """
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
         self._open: dict[int, TableWrites] = {}
         self._bags: dict[int, BagFolder] = {}
+        self._names: set[TableName] = set()
         self._steps: list[Step] = []
+
+    def _begin(self, table_id: int) -> TableSchema:
+        table = self._batch.tables[table_id]
+        if table.table in self._names:
+            self.close_run()
+        self._names.add(table.table)
+        return table
 
     def writes(self, table_id: int) -> TableWrites:
         writes = self._open.get(table_id)
         if writes is None:
-            table = self._batch.tables[table_id]
+            table = self._begin(table_id)
             writes = self._open[table_id] = TableWrites(table, table_id in self._batch.loading)
         return writes
 
     def bag(self, table_id: int) -> BagFolder:
         bag = self._bags.get(table_id)
         if bag is None:
-            bag = self._bags[table_id] = BagFolder(self._batch.tables[table_id])
+            bag = self._bags[table_id] = BagFolder(self._begin(table_id))
         return bag
 
     def close_run(self) -> None:
         if self._open or self._bags:
             self._steps.append(Writes(list(self._open.values()), [bag.writes() for bag in self._bags.values()]))
-            self._open, self._bags = {}, {}
+            self._open, self._bags, self._names = {}, {}, set()
 
     def add(self, step: Step) -> None:
         self.close_run()
