@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 from pymongo import MongoClient
 
+from connectors.postgres.source import PostgresSource
 from connectors.registry import open_sink, open_source
 from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
@@ -16,7 +18,7 @@ from tests.fixtures.traffic import Traffic
 from tests.integration.capture_rig import Rig, has_table, rig, rows_of, same, settings_for
 from worker_sync.capture.preparation import chosen_of, target_function
 from worker_sync.core.errors import State, WorkerSyncError
-from worker_sync.core.schema import TableName
+from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.store.pipelines import Standing, Status
 
 TABLE = "CREATE TABLE items (id int PRIMARY KEY, name text NOT NULL, amount int)"
@@ -351,6 +353,36 @@ def test_by_default_a_new_table_halts_and_resume_takes_it(source_db: str, target
         made.store.pipelines.resume("p")
         made.start()
         eventually(lambda: same(source_db, target_db, "other"), 120)
+        made.stop()
+
+
+def test_a_table_that_changes_while_the_catalog_is_read_is_not_changed_back(
+    source_db: str, target_db: str, control_db: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    execute(source_db, TABLE, FILL)
+    read = PostgresSource.tables
+    armed = threading.Event()
+
+    def overtaken(source: PostgresSource) -> list[TableSchema]:
+        tables = read(source)
+        if armed.is_set():
+            armed.clear()
+            execute(source_db, "ALTER TABLE items ADD COLUMN note int", "UPDATE items SET note = 5 WHERE id = 2")
+            eventually(lambda: "note (integer) was added" in caplog.text)
+        return tables
+
+    monkeypatch.setattr(PostgresSource, "tables", overtaken)
+    with rig(settings_for(source_db, target_db, ["public.*"], schema_changes="apply"), control_db) as made:
+        made.start()
+        settles(made)
+        armed.set()
+        execute(source_db, "CREATE TABLE another (id int PRIMARY KEY)")  # something to look at
+        eventually(lambda: not armed.is_set())
+        settles(made)
+        eventually(lambda: has_table(target_db, "another"))
+        execute(source_db, "DELETE FROM items WHERE id = 5")
+        settles(made)
+        assert "was dropped" not in caplog.text
         made.stop()
 
 

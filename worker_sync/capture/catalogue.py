@@ -124,10 +124,16 @@ class Catalogue(Background):
             if fingerprint == self._fingerprint:
                 self._partitions = {name: replace(one, ended=ended) for name, one in self._partitions.items()}
             else:
-                tables = {table.table: table for table in self._source.tables()}
-                self._partitions = self._source.partitions(self._partitions)
-                # After they were read: what they saw is in the log before.
-                self.found = Definitions(tables, self._source.emit(markers.NUDGE, b""), self._partitions)
-                self._fingerprint = fingerprint
+                self._take(fingerprint)
         except Transient as error:
             log.warning("can't read the source's catalog: %s", error, extra={"action": "catalog_retry"})
+
+    def _take(self, fingerprint: str) -> None:
+        """Take what the catalog says, if it says the same up to a place in the log: a definition that is older than
+        its horizon would undo one that the log has told before."""
+        tables = {table.table: table for table in self._source.tables()}
+        partitions = self._source.partitions(self._partitions)
+        horizon = self._source.emit(markers.NUDGE, b"")
+        if self._source.fingerprint() == fingerprint:
+            self._fingerprint, self._partitions = fingerprint, partitions
+            self.found = Definitions(tables, horizon, partitions)
