@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 import psycopg
@@ -13,7 +13,7 @@ from connectors.postgres.catalog import USER_TABLES, own_schemas
 from worker_sync.core.partitions import Partition, Partitions
 from worker_sync.core.schema import TableName
 
-#: Milliseconds for the question whether a rewritten partition still has old rows; without an answer it has lost them.
+#: Milliseconds for a question about one partition's rows. Without an answer rows have come, or gone.
 _LOOK_MS: Final = 5_000
 
 # CREATE TABLE ... PARTITION OF makes table, columns and link in one command. ATTACH makes the link in another
@@ -30,13 +30,14 @@ WITH RECURSIVE tree AS (
 )
 SELECT t.namespace, t.name, t.inhrelid::text, t.inhparent::text, c.oid::regclass::text,
        concat(t.above, t.linked_by), c.relkind = 'r', c.relfilenode::text, c.xmin::text,
-       coalesce(pg_relation_size(c.oid), 0) = 0,
        EXISTS (SELECT FROM pg_attribute made JOIN pg_attribute a ON a.attrelid = made.attrelid AND a.attnum > 0
                WHERE made.attrelid = c.oid AND made.attnum = -6 AND made.xmin = t.linked_by
                  AND a.xmin = made.xmin AND a.cmin = made.cmin)
 FROM tree t JOIN pg_class c ON c.oid = t.inhrelid
 """
 _ENDED_SQL: Final = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
+# These wait for whoever holds the partition for itself; the catalog does not.
+_EMPTY_SQL: Final = "SELECT coalesce(pg_relation_size(%s::oid), 0) = 0"
 _OLD_ROW_SQL: Final = "SELECT EXISTS (SELECT FROM ONLY {} WHERE age(xmin) > age(xid({}::xid8)))"
 
 
@@ -50,7 +51,6 @@ class _Found(NamedTuple):
     holds_rows: bool
     file: str
     by: str
-    empty: bool
     born: bool
 
 
@@ -78,7 +78,7 @@ def _member(conn: Connection[TupleRow], oid: str, tree: Mapping[str, _Found], be
     found, was = tree[oid], before.members.get(oid)
     linked = was is not None and was.link == found.link
     # Asked once: who has not recorded it yet is to get the same answer.
-    told = was.told if was is not None and linked else found.empty or _is_born(oid, tree, before)
+    told = was.told if was is not None and linked else _is_born(oid, tree, before) or _is_empty(conn, oid)
     if not found.holds_rows:
         return Partition(found.name, found.link, told=told)
     rows = found.file
@@ -101,11 +101,18 @@ def _has_old_row(conn: Connection[TupleRow], name: str, ended: str) -> bool:
     """Whether a partition has a row of a transaction that had ended by the last look. TRUNCATE leaves none, and nobody
     can add one; VACUUM FULL and its like leave all of them."""
     # As PostgreSQL has written the name.
-    query = sql.SQL(_OLD_ROW_SQL).format(sql.SQL(name), sql.Literal(ended))
+    return _is_so(conn, sql.SQL(_OLD_ROW_SQL).format(sql.SQL(name), sql.Literal(ended)))
+
+
+def _is_empty(conn: Connection[TupleRow], oid: str) -> bool:
+    return _is_so(conn, sql.SQL(_EMPTY_SQL), [oid])
+
+
+def _is_so(conn: Connection[TupleRow], query: sql.SQL | sql.Composed, parameters: Sequence[str] | None = None) -> bool:
     try:
         with conn.transaction():
             conn.execute(f"SET LOCAL statement_timeout = {_LOOK_MS}")
-            (old,) = conn.execute(query).fetchone() or (False,)
+            (answer,) = conn.execute(query, parameters).fetchone() or (False,)
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedTable, psycopg.errors.QueryCanceled):
         return False
-    return bool(old)
+    return bool(answer)

@@ -113,12 +113,21 @@ def test_a_partition_that_may_not_be_read_counts_as_emptied(source: str) -> None
         execute(source, "DROP OWNED BY only_reader", "DROP ROLE only_reader")
 
 
+def test_a_partition_that_somebody_holds_for_himself_keeps_nobody_waiting(source: str) -> None:
+    before = look(source)
+    with psycopg.connect(source) as owner:
+        owner.execute("LOCK TABLE events_1, events_2 IN ACCESS EXCLUSIVE MODE")
+        owner.execute("TRUNCATE events_1")
+        assert moved(before, look(source, before)) == []
+    assert len(moved(before, look(source, before))) == 1
+
+
 def test_names_that_need_quotes(source: str) -> None:
-    execute(source, 'CREATE TABLE "Odd ""name" PARTITION OF events FOR VALUES FROM (300) TO (400)')
+    execute(source, 'CREATE TABLE "Odd ""%s {x}" PARTITION OF events FOR VALUES FROM (300) TO (400)')
     execute(source, "INSERT INTO events VALUES (1, 301, 'new')")
     before = look(source)
-    execute(source, 'VACUUM FULL "Odd ""name"')
+    execute(source, 'VACUUM FULL "Odd ""%s {x}"')
     now = look(source, before)
     assert moved(before, now) == []
-    execute(source, 'TRUNCATE "Odd ""name"')
-    assert moved(now, look(source, now)) == ['partition public."Odd ""name" was truncated or rewritten by itself']
+    execute(source, 'TRUNCATE "Odd ""%s {x}"')
+    assert moved(now, look(source, now)) == ['partition public."Odd ""%s {x}" was truncated or rewritten by itself']
