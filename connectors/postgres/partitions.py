@@ -16,6 +16,11 @@ from worker_sync.core.schema import TableName
 #: Milliseconds for a question about one partition's rows. Without an answer rows have come, or gone.
 _LOOK_MS: Final = 5_000
 
+# Also those that have no partition, or have none any more.
+_ROOTS_SQL: Final = f"""
+SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'p' AND {USER_TABLES}
+"""
 # CREATE TABLE ... PARTITION OF makes table, columns and link in one command. ATTACH makes the link in another
 # transaction, or writes the columns once more in the same one.
 _TREE_SQL: Final = f"""
@@ -57,7 +62,8 @@ class _Found(NamedTuple):
 def partitions(conn: Connection[TupleRow], before: Mapping[TableName, Partitions]) -> dict[TableName, Partitions]:
     """The partitions of every partitioned user table, in view of what they were `before`. Raises psycopg.Error."""
     moment = ended(conn)
-    trees: dict[TableName, dict[str, _Found]] = {}
+    roots = conn.execute(_ROOTS_SQL, own_schemas()).fetchall()
+    trees: dict[TableName, dict[str, _Found]] = {TableName(*root): {} for root in roots}
     for row in conn.execute(_TREE_SQL, own_schemas()):
         found = _Found(*row)
         trees.setdefault(TableName(found.namespace, found.table), {})[found.oid] = found

@@ -122,6 +122,24 @@ def test_a_partition_that_somebody_holds_for_himself_keeps_nobody_waiting(source
     assert len(moved(before, look(source, before))) == 1
 
 
+def test_a_table_that_has_no_partition_yet_or_any_more(source: str) -> None:
+    execute(source, "CREATE TABLE bare (id int, note text) PARTITION BY RANGE (id)")
+    bare = TableName("public", "bare")
+
+    def again(before: Partitions) -> Partitions:
+        with connect(source, READ_SETTINGS) as connection:
+            return partitions(connection, {bare: before})[bare]
+
+    with connect(source, READ_SETTINGS) as connection:
+        without = partitions(connection, {})[bare]
+    execute(source, "CREATE TABLE full_one AS SELECT 1 AS id, 'attached' AS note")
+    execute(source, "ALTER TABLE bare ATTACH PARTITION full_one FOR VALUES FROM (0) TO (10)")
+    one = again(without)
+    assert moved(without, one) == ["partition public.full_one was attached with rows"]
+    execute(source, "ALTER TABLE bare DETACH PARTITION full_one")
+    assert moved(one, again(one)) == ["partition public.full_one was detached or dropped"]
+
+
 def test_names_that_need_quotes(source: str) -> None:
     execute(source, 'CREATE TABLE "Odd ""%s {x}" PARTITION OF events FOR VALUES FROM (300) TO (400)')
     execute(source, "INSERT INTO events VALUES (1, 301, 'new')")
