@@ -27,6 +27,7 @@ _KEYS_PER_QUERY: Final = 500
 #: Room for the header of a log page.
 _PAGE_HEADER: Final = 40
 
+_PARTITIONED_SQL: Final = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass(%s)"
 _SNAPSHOT_SQL: Final = """
 SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint,
        ARRAY(SELECT x::text::bigint FROM pg_snapshot_xip(s) AS x),
@@ -75,23 +76,23 @@ class PostgresReader(TableReader):
 
     def chunk(self, table: TableSchema, after: Key | None, limit: int) -> Chunk:
         key = _columns(table.key)
-        query = _select(table)
-        if after is not None:
-            query += sql.SQL(" WHERE ({}) > ({})").format(key, _placeholders(len(after)))
-        query += sql.SQL(" ORDER BY {} LIMIT {}").format(key, sql.Literal(limit))
         with translated(f"{self._where} {table.table}"):
+            query = _select(table, self._connection())
+            if after is not None:
+                query += sql.SQL(" WHERE ({}) > ({})").format(key, _placeholders(len(after)))
+            query += sql.SQL(" ORDER BY {} LIMIT {}").format(key, sql.Literal(limit))
             chunk = self._read(table, [(query, [to_text(value) for value in after or ()])])
         chunk.done = len(chunk.rows) < limit
         return chunk
 
     def rows(self, table: TableSchema, keys: Sequence[Key]) -> Chunk:
-        head = sql.SQL("{} WHERE ({}) IN ").format(_select(table), _columns(table.key))
-        queries = []
-        remaining = iter(keys)
-        while some := list(islice(remaining, _KEYS_PER_QUERY)):
-            parameters = [to_text(value) for key in some for value in key]
-            queries.append((head + _tuples(len(some), len(table.key)), parameters))
         with translated(f"{self._where} {table.table}"):
+            head = sql.SQL("{} WHERE ({}) IN ").format(_select(table, self._connection()), _columns(table.key))
+            queries = []
+            remaining = iter(keys)
+            while some := list(islice(remaining, _KEYS_PER_QUERY)):
+                parameters = [to_text(value) for key in some for value in key]
+                queries.append((head + _tuples(len(some), len(table.key)), parameters))
             return self._read(table, queries)
 
     def scan(self, table: TableSchema, limit: int) -> Scan:
@@ -101,8 +102,8 @@ class PostgresReader(TableReader):
 
     def count(self, table: TableSchema) -> int:
         """The planner's estimate, which needs no statistics to be there and knows partitions."""
-        query = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {}").format(_name(table.table))
         with translated(f"{self._where} {table.table}"):
+            query = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM {}").format(_own_rows(table, self._connection()))
             row = self._connection().execute(query).fetchone()
         assert row is not None
         return int(row[0][0]["Plan"]["Plan Rows"])
@@ -142,9 +143,10 @@ class PostgresScan(Scan):
         self._table = table
         self._limit = limit
         try:
+            query = _select(table, conn)
             conn.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             self._snapshot = _snapshot(conn)
-            conn.execute(sql.SQL("DECLARE rows NO SCROLL CURSOR FOR {}").format(_select(table)))
+            conn.execute(sql.SQL("DECLARE rows NO SCROLL CURSOR FOR {}").format(query))
             self._texts = _text_cursor(conn)
         except BaseException:
             conn.close()
@@ -209,8 +211,17 @@ def _converted(table: TableSchema, convert: Sequence[Converter], rows: list[Tupl
     return list(zip(*columns, strict=True))
 
 
-def _select(table: TableSchema) -> sql.Composed:
-    return sql.SQL("SELECT {} FROM {}").format(_columns(table.column_names), _name(table.table))
+def _select(table: TableSchema, conn: Connection[TupleRow]) -> sql.Composed:
+    """Built before the transaction that it is for: that one's first query takes the snapshot."""
+    return sql.SQL("SELECT {} FROM {}").format(_columns(table.column_names), _own_rows(table, conn))
+
+
+def _own_rows(table: TableSchema, conn: Connection[TupleRow]) -> sql.Composed:
+    """The table with the rows of its partitions, as the log has them, and without those of tables that inherit from it,
+    which in the log are tables of their own. Asked anew each time: one that is created anew may be partitioned."""
+    name = _name(table.table)
+    row = conn.execute(_PARTITIONED_SQL, (name.as_string(conn),)).fetchone()
+    return sql.SQL("{}" if row is not None and row[0] else "ONLY {}").format(name)
 
 
 def _name(table: TableName) -> sql.Identifier:
