@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from connectors.base import Source, Stream
+from worker_sync.capture.absences import Absences
 from worker_sync.capture.absent import AbsentTargets
 from worker_sync.capture.alterer import Alterer
 from worker_sync.capture.catalogue import Catalogue
@@ -119,6 +120,8 @@ class Assembler:
         records = self._records()
         self._source.remembered = _remembered(self._pipelines, records)
         chosen = choose_tables(self._settings, self._source, self._pipelines, records)
+        if Absences(self._name, self._store, self._lease.token).note(self._pipelines, chosen, records):
+            return self.session(stop)
         # Before the stream delivers new tables: what it brings of them must not be older than what is recorded.
         seen = {p.name: self._first_seen(p, chosen[p.name], records[p.name]) for p in running}
         partitioned = Partitioned(self._source, seen, self._signals, self._store.versions, self._lease.token)

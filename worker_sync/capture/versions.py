@@ -97,7 +97,11 @@ class Versions:
         self._wants = wants
         self._is_trail = is_trail
         self.records = dict(records)
-        self._known = {name: record.version for name, record in records.items() if record.version and not record.gone}
+        self._known = {
+            name: record.version
+            for name, record in records.items()
+            if record.version and not record.gone and not record.absent
+        }
         self._accepted = {name: record.next for name, record in records.items() if record.next is not None}
         #: Up to where in the log a definition has been seen; what a catalog said before is old.
         self._seen_at: dict[TableName, str] = {}

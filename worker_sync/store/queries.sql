@@ -91,19 +91,20 @@ FROM worker_sync_control.checkpoints WHERE source = %(source)s;
 
 -- save_table_version: Replace what is known of a pipeline's table, unless a newer capture has.
 INSERT INTO worker_sync_control.table_versions AS kept
-    (pipeline, table_name, version, next, place, since, gone, change, changed_at, token, partitions)
+    (pipeline, table_name, version, next, place, since, gone, change, changed_at, token, partitions, absent)
 VALUES (%(pipeline)s, %(table)s, %(version)s, %(next)s, %(place)s, %(since)s, %(gone)s, %(change)s,
-    CASE WHEN %(change)s <> '' THEN clock_timestamp() END, %(token)s, %(partitions)s)
+    CASE WHEN %(change)s <> '' THEN clock_timestamp() END, %(token)s, %(partitions)s, %(absent)s)
 ON CONFLICT (pipeline, table_name) DO UPDATE
 SET version = excluded.version, next = excluded.next, place = excluded.place, since = excluded.since,
     gone = excluded.gone, change = excluded.change, token = excluded.token, partitions = excluded.partitions,
+    absent = excluded.absent,
     changed_at = CASE WHEN excluded.change = kept.change AND excluded.place = kept.place
         THEN kept.changed_at ELSE excluded.changed_at END
 WHERE kept.token <= excluded.token
 RETURNING token;
 
 -- table_versions: What is known of a pipeline's tables.
-SELECT table_name, version, next, place, since, gone, change, changed_at, partitions
+SELECT table_name, version, next, place, since, gone, change, changed_at, partitions, absent
 FROM worker_sync_control.table_versions WHERE pipeline = %(pipeline)s ORDER BY table_name;
 
 -- put_report: Replace the latest word of a process.

@@ -88,7 +88,7 @@ CREATE TABLE worker_sync_control.heartbeats (
 -- The definition of a source table that a pipeline's target has (`version`, NULL: none yet), and the one that follows
 -- it: on its way until the pipeline's first shard stands at `place`, or refused where `place` is empty. Changes up to
 -- the commit position `since` are older than `version`, whatever their definition says. `partitions`: those with whose
--- rows the target is in step.
+-- rows the target is in step. `absent`: no rule of the pipeline means the table now.
 CREATE TABLE worker_sync_control.table_versions (
     pipeline text NOT NULL,
     table_name text NOT NULL,
@@ -101,6 +101,7 @@ CREATE TABLE worker_sync_control.table_versions (
     changed_at timestamptz,
     token bigint NOT NULL,
     partitions jsonb,
+    absent boolean NOT NULL DEFAULT false,
     PRIMARY KEY (pipeline, table_name)
 );
 

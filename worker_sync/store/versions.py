@@ -27,7 +27,7 @@ class TableVersion:
     it is there once the pipeline's first shard stands at `place` (a position as text); without a place it was refused,
     and a person has to decide. Changes up to the commit position `since` are older than `version`. `gone`: the source
     has the table no more. `change` is the last change in words, `changed_at` the store's time of it. `partitions` are
-    those with whose rows the target is in step.
+    those with whose rows the target is in step. `absent`: no rule of the pipeline means the table now.
     """
 
     table: TableName
@@ -39,6 +39,7 @@ class TableVersion:
     change: str = ""
     changed_at: datetime | None = None
     partitions: Partitions | None = None
+    absent: bool = False
 
 
 class TableVersions:
@@ -78,6 +79,7 @@ def _parameters(pipeline: str, version: TableVersion, token: int) -> dict[str, A
         "gone": version.gone,
         "change": version.change,
         "partitions": _encoded(version.partitions),
+        "absent": version.absent,
         "token": token,
     }
 
@@ -106,4 +108,5 @@ def _version(row: dict[str, Any]) -> TableVersion:
         row["change"],
         None if changed_at is None else changed_at.astimezone(UTC),
         _decoded(row["partitions"], Partitions),
+        row["absent"],
     )
