@@ -23,6 +23,8 @@ def assert_one_tree(control: str) -> int:
     """Every number from 0 on stands once, in one tree whose head is the ledger's; returns its size."""
     frontier = Frontier()
     with psycopg.connect(control) as connection:
+        # Others record all the while: both answers are of one moment.
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         rows = connection.execute(_LEAVES).fetchall()
         head = connection.execute(_HEAD).fetchone()
     assert [row[0] for row in rows] == list(range(len(rows)))
