@@ -91,8 +91,7 @@ def test_they_halt_where_a_person_is_to_decide_also_when_nobody_was_looking(
         made.store.pipelines.resume("p")
         made.start()
         eventually(lambda: in_step(source_db, target_db), 60)
-        looked_again = "INSERT INTO events VALUES (9, 150, 'after')"
-        execute(source_db, looked_again)
+        execute(source_db, "INSERT INTO events VALUES (9, 150, 'after')")
         eventually(lambda: in_step(source_db, target_db), 60)
         assert made.running
         made.stop()
