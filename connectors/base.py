@@ -266,6 +266,11 @@ class Source(Closeable):
     def drop_stream(self) -> None:
         """Remove the server side of the stream; no error when there is none."""
 
+    def curtailed(self) -> str:
+        """What somebody did to the stream by which it lacks changes from then on, though it goes on; empty when nobody
+        did. Asked every few seconds. `StreamStatus.lost` says it, too."""
+        return ""
+
     @abstractmethod
     def stream_status(self, confirmed: str = "") -> StreamStatus:
         """The state of the stream on the server, asked now. `confirmed` is what was confirmed last as far as the

@@ -1,25 +1,23 @@
 """REPLICA IDENTITY FULL for published tables without a key, and putting back what was there.
 
 PostgreSQL refuses the application's own UPDATE and DELETE on a published table whose rows the log can't identify. So a
-table without a key gets the identity before it joins the publication, and loses it after it has left.
-
-What was changed is kept in the publication's comment: its first line says how far the publication is, the second one
-lists those tables as JSON.
+table without a key gets the identity before it joins the publication, and loses it after it has left. The publication's
+comment says which tables those are.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Final
 
 import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
-from connectors.postgres import catalog
+from connectors.postgres import catalog, comment
 from connectors.postgres.errors import one_line
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.schema import TableName
@@ -57,7 +55,8 @@ def _make_full(conn: Connection[TupleRow], name: str, table: TableName) -> None:
         try:
             with conn.transaction():
                 _alter(conn, table, "FULL")
-                set_comment(conn, name, state(conn, name), {*changed(conn, name), table})
+                note = comment.read(conn, name)
+                comment.write(conn, name, replace(note, full=note.full | {table}))
         except psycopg.errors.LockNotAvailable:
             continue
         except psycopg.errors.InsufficientPrivilege as error:
@@ -84,15 +83,15 @@ def put_back(conn: Connection[TupleRow], name: str, published: Collection[TableN
     """Undo what `make_full` did to tables that are not in the publication any more.
 
     A table that another publication needs as it is, or that can't be had, keeps the identity, and the log says so."""
-    noted = changed(conn, name)
-    gone = sorted(noted - set(published))
+    note = comment.read(conn, name)
+    gone = sorted(note.full - set(published))
     if not gone:
         return
     relations = catalog.named_relations(conn, gone)
     for table in gone:
         if table in relations and relations[table].identity == "f":
             _put_back(conn, name, table)
-    set_comment(conn, name, state(conn, name), noted - set(gone))
+    comment.write(conn, name, replace(note, full=note.full - set(gone)))
 
 
 def _put_back(conn: Connection[TupleRow], name: str, table: TableName) -> None:
@@ -113,31 +112,3 @@ def _put_back(conn: Connection[TupleRow], name: str, table: TableName) -> None:
         )
         return
     log.info("set REPLICA IDENTITY DEFAULT on %s again", table, extra={"action": "replica_identity_put_back"})
-
-
-# -- the publication's comment
-
-
-def state(conn: Connection[TupleRow], name: str) -> str:
-    """The first line of the publication's comment; empty when there is none."""
-    return _comment(conn, name).partition("\n")[0]
-
-
-def changed(conn: Connection[TupleRow], name: str) -> set[TableName]:
-    """The tables whose replica identity was changed for this publication."""
-    listed = _comment(conn, name).partition("\n")[2]
-    return {TableName(namespace, table) for namespace, table in json.loads(listed or "[]")}
-
-
-def _comment(conn: Connection[TupleRow], name: str) -> str:
-    row = conn.execute(
-        "SELECT obj_description(oid, 'pg_publication') FROM pg_publication WHERE pubname = %s", (name,)
-    ).fetchone()
-    return (row[0] or "") if row else ""
-
-
-def set_comment(conn: Connection[TupleRow], name: str, state: str, tables: Iterable[TableName]) -> None:
-    """Write the comment of an existing publication."""
-    listed = [[table.namespace, table.name] for table in sorted(tables)]
-    text = f"{state}\n{json.dumps(listed)}" if listed else state
-    conn.execute(sql.SQL("COMMENT ON PUBLICATION {} IS {}").format(sql.Identifier(name), sql.Literal(text)))

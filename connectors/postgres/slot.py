@@ -15,7 +15,7 @@ from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
 from connectors.base import StreamStatus
-from connectors.postgres import catalog, identity
+from connectors.postgres import catalog, comment, publication
 from connectors.postgres.errors import one_line
 from connectors.postgres.pgoutput import format_lsn
 from worker_sync.core.errors import Halt, State, Transient
@@ -29,9 +29,6 @@ CUT_OFF_MS: Final = 5000
 SETTLE_TIMEOUT: Final = 60.0
 _SETTLE_POLL: Final = 0.05
 _LONGEST_NAME: Final = 63
-#: Comment of a publication whose new tables may still have writers that the stream doesn't see.
-_SETTLING: Final = "worker-sync: waiting for writers that are older than this publication's tables"
-_SETTLED: Final = "worker-sync"
 
 _RESYNC: Final = "worker-sync resync PIPELINE"
 
@@ -75,7 +72,7 @@ def status(conn: Connection[TupleRow], name: str) -> StreamStatus:
     position = format_lsn(confirmed - 1) if confirmed else ""
     return StreamStatus(
         True,
-        lost,
+        lost or publication.altered(conn, name),
         position,
         format_lsn(head - 1),
         None if lost else retained,
@@ -108,17 +105,13 @@ def require_healthy(found: StreamStatus, name: str) -> None:
     if not found.exists:
         raise Halt(State.SLOT_MISSING, f"replication slot {name} does not exist", _RESYNC)
     if found.lost:
-        raise Halt(State.SLOT_INVALIDATED, f"replication slot {name} is invalidated: {found.lost}", _RESYNC)
+        raise Halt(State.SLOT_INVALIDATED, f"replication slot {name} can't be continued: {found.lost}", _RESYNC)
 
 
 def require_publication(conn: Connection[TupleRow], name: str) -> None:
     """Raises Halt when the publication of an existing slot is gone: what was written since is not in the stream."""
-    if not _has_publication(conn, name):
+    if not publication.exists(conn, name):
         raise Halt(State.SLOT_MISSING, f"publication {name} does not exist", _RESYNC)
-
-
-def _has_publication(conn: Connection[TupleRow], name: str) -> bool:
-    return bool(conn.execute("SELECT FROM pg_publication WHERE pubname = %s", (name,)).fetchall())
 
 
 def require_position(found: StreamStatus, name: str, start: str) -> None:
@@ -153,14 +146,14 @@ def set_up(conn: Connection[TupleRow], name: str, tables: Sequence[TableName]) -
     if found.exists:
         require_healthy(found, name)
         require_publication(conn, name)
-    created = _publish(conn, name, tables)
+    created = publication.publish(conn, name, tables)
     if not found.exists:
-        _create_slot(conn, name, drop_publication=created and not identity.changed(conn, name))
-        _mark(conn, name, _SETTLED)
+        _create_slot(conn, name, drop_publication=created and not comment.read(conn, name).full)
+        publication.settled(conn, name)
         found = status(conn, name)
-    elif identity.state(conn, name) == _SETTLING:
+    elif publication.is_settling(conn, name):
         _await_older_writers(conn, name)
-        _mark(conn, name, _SETTLED)
+        publication.settled(conn, name)
     return found.confirmed
 
 
@@ -177,43 +170,6 @@ def require_supported(conn: Connection[TupleRow], tables: Sequence[TableName]) -
             raise Halt(State.SCHEMA_MISMATCH, f"table {table} does not exist", "correct the tables in the config")
         if relation.obstacle:
             raise Halt(State.TABLE_UNSUPPORTED, f"{table} can't be captured: {relation.obstacle}", relation.remedy)
-
-
-def _publish(conn: Connection[TupleRow], name: str, tables: Sequence[TableName]) -> bool:
-    """Make the publication hold exactly the tables; True when it is new."""
-    publication = sql.Identifier(name)
-    options = sql.SQL("(publish = 'insert, update, delete, truncate', publish_via_partition_root = true)")
-    created = not _has_publication(conn, name)
-    if created:
-        conn.execute(sql.SQL("CREATE PUBLICATION {} WITH {}").format(publication, options))
-    identity.make_full(conn, name, tables)
-    present = _published(conn, name)
-    if present != set(tables):
-        with conn.transaction():
-            # The comment outlives a crash before the older writers are gone.
-            _mark(conn, name, _SETTLING)
-            verb, listed = ("SET", tables) if tables else ("DROP", sorted(present))
-            conn.execute(sql.SQL("ALTER PUBLICATION {} {} TABLE {}").format(publication, sql.SQL(verb), _names(listed)))
-    conn.execute(sql.SQL("ALTER PUBLICATION {} SET {}").format(publication, options))
-    identity.put_back(conn, name, tables)
-    return created
-
-
-def _published(conn: Connection[TupleRow], name: str) -> set[TableName]:
-    rows = conn.execute(
-        "SELECT n.nspname::text, c.relname::text FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid "
-        "JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname = %s",
-        (name,),
-    )
-    return {TableName(namespace, table) for namespace, table in rows}
-
-
-def _names(tables: Sequence[TableName]) -> sql.Composed:
-    return sql.SQL(", ").join(sql.Identifier(table.namespace, table.name) for table in tables)
-
-
-def _mark(conn: Connection[TupleRow], name: str, state: str) -> None:
-    identity.set_comment(conn, name, state, identity.changed(conn, name))
 
 
 def _create_slot(conn: Connection[TupleRow], name: str, *, drop_publication: bool) -> None:
@@ -270,9 +226,4 @@ def tear_down(conn: Connection[TupleRow], name: str) -> None:
         raise Transient(f"replication slot {name} is being read by another process: stop that capture first")
     if found.exists:
         conn.execute("SELECT pg_drop_replication_slot(%s)", (name,))
-    if _has_publication(conn, name):
-        # In this order: without the identity a published table refuses its owner's updates.
-        if present := sorted(_published(conn, name)):
-            conn.execute(sql.SQL("ALTER PUBLICATION {} DROP TABLE {}").format(sql.Identifier(name), _names(present)))
-        identity.put_back(conn, name, ())
-        conn.execute(sql.SQL("DROP PUBLICATION {}").format(sql.Identifier(name)))
+    publication.drop(conn, name)

@@ -11,7 +11,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from connectors.base import Finding, Source, Stream, StreamStatus, TableReader
-from connectors.postgres import catalog, slot
+from connectors.postgres import catalog, publication, slot
 from connectors.postgres.conn import READ_SETTINGS, connect, redact
 from connectors.postgres.errors import translated
 from connectors.postgres.partitions import ended, partitions
@@ -80,6 +80,10 @@ class PostgresSource(Source):
     def stream_status(self, confirmed: str = "") -> StreamStatus:
         with self._connected() as conn:
             return slot.status(conn, self._stream_name)
+
+    def curtailed(self) -> str:
+        with self._connected() as conn:
+            return publication.altered(conn, self._stream_name)
 
     def cut_off(self) -> None:
         with self._connected() as conn:

@@ -116,6 +116,18 @@ def test_a_slot_that_the_server_invalidated(
         heals(system, halted(system, "slot-invalidated"))
 
 
+@pytest.mark.parametrize("runs", [True, False], ids=["under a running capture", "while the capture is down"])
+def test_a_table_out_of_the_publication_for_a_while(simple: System, runs: bool) -> None:
+    capture = start(simple)
+    if not runs:
+        assert capture.stop() == 0
+    execute(simple.source, f"ALTER PUBLICATION {SLOT} DROP TABLE items")
+    write_some(simple.source)
+    execute(simple.source, f"ALTER PUBLICATION {SLOT} ADD TABLE items")
+    ends(simple, capture if runs else simple.capture())
+    heals(simple, halted(simple, "slot-invalidated"))
+
+
 def adopt(own: EmbeddedPostgres, url: str) -> str:
     """The same database, user and password on another server, as a restored copy has; its URL."""
     parts = urlsplit(url)

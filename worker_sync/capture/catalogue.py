@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from connectors.base import Source
 from worker_sync.capture.background import Background
+from worker_sync.capture.preparation import lacks_changes
 from worker_sync.capture.versions import Definitions
 from worker_sync.core import markers
 from worker_sync.core.errors import Halt, Transient
@@ -119,6 +120,8 @@ class Catalogue(Background):
     def _look(self) -> None:
         self._look_at = time.monotonic() + LOOK_S
         try:
+            if why := self._source.curtailed():
+                raise lacks_changes(why)
             ended = self._source.ended() if self._partitions else ""
             fingerprint = self._source.fingerprint()
             if fingerprint == self._fingerprint:

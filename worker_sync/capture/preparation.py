@@ -24,7 +24,7 @@ from worker_sync.store.checkpoints import Checkpoint
 from worker_sync.store.versions import TableVersion
 
 NO_RECORDS: Final[Records] = {}
-_RESYNC = "worker-sync resync PIPELINE"
+_RESYNC: Final = "worker-sync resync PIPELINE"
 
 
 def choose_tables(
@@ -69,13 +69,17 @@ def check_stream(source: Source, checkpoint: Checkpoint) -> None:
     if not status.exists:
         raise Halt(State.SLOT_MISSING, "the source's stream was dropped", _RESYNC)
     if status.lost:
-        raise Halt(State.SLOT_INVALIDATED, f"the source dropped log that we need: {status.lost}", _RESYNC)
+        raise lacks_changes(status.lost)
     if status.confirmed > checkpoint.confirmed:
         raise Halt(
             State.POSITION_LOST,
             f"the source's stream stands at {status.confirmed}, but only {checkpoint.confirmed} was confirmed",
             _RESYNC,
         )
+
+
+def lacks_changes(why: str) -> Halt:
+    return Halt(State.SLOT_INVALIDATED, f"the source's stream lacks changes: {why}", _RESYNC)
 
 
 def new_stream(source: Source, name: str, tables: Sequence[TableName]) -> Checkpoint:
