@@ -1,28 +1,21 @@
-"""Puts a session together: which pipelines run, with which snapshots, from where."""
+"""Decides what a session is to be: which pipelines run, with which snapshots, from where."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-from connectors.base import Source, Stream
 from worker_sync.capture.absences import Absences
 from worker_sync.capture.absent import AbsentTargets
-from worker_sync.capture.alterer import Alterer
-from worker_sync.capture.catalogue import Catalogue
 from worker_sync.capture.fence import Fence
-from worker_sync.capture.fetcher import Fetcher
 from worker_sync.capture.halts import halt_of
 from worker_sync.capture.housekeeping import Housekeeper
-from worker_sync.capture.lane import Cut, Lane, LaneId
 from worker_sync.capture.partitioned import Partitioned
-from worker_sync.capture.pipeline import BatchLimits, Pipeline
 from worker_sync.capture.preparation import (
     all_tables,
     check_stream,
@@ -30,32 +23,20 @@ from worker_sync.capture.preparation import (
     new_stream,
     open_target,
 )
-from worker_sync.capture.publisher import Publisher
-from worker_sync.capture.replay import Replayer
-from worker_sync.capture.requests import requests_of
-from worker_sync.capture.retention import LogGuard
-from worker_sync.capture.routing import Routes
-from worker_sync.capture.session import Running, Session
-from worker_sync.capture.snapshot import Loader
-from worker_sync.capture.spilling import Spilling, SpillPlace, Spills
+from worker_sync.capture.session import Session
+from worker_sync.capture.spilling import SpillPlace
 from worker_sync.capture.targets import Ready, Targets
-from worker_sync.capture.versions import Records, Versions
-from worker_sync.capture.watcher import Watcher
-from worker_sync.capture.window import Retransmission, WindowLimits
+from worker_sync.capture.versions import Records
+from worker_sync.capture.wiring import REPLAYING, Surroundings, Wiring
 from worker_sync.core import markers, sections
-from worker_sync.core.change import TransactionInfo
 from worker_sync.core.errors import Halt, Permanent, State, Transient
 from worker_sync.core.log import event
-from worker_sync.core.partitions import Partitions
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.sections import is_trail
 from worker_sync.core.selection import Selected, carries
-from worker_sync.core.settings import Settings
-from worker_sync.store import ControlStore
 from worker_sync.store.checkpoints import Checkpoint
 from worker_sync.store.dead_letters import LetterStatus
-from worker_sync.store.held import HeldLease
 from worker_sync.store.pipelines import Status
 from worker_sync.store.signals import Signal, SignalKind
 from worker_sync.store.versions import TableVersion
@@ -63,45 +44,31 @@ from worker_sync.store.versions import TableVersion
 log = logging.getLogger(__name__)
 
 _LOADING: Final = (SignalKind.RESYNC, SignalKind.SNAPSHOT)
-_REPLAYING: Final = (SignalKind.REPLAY, SignalKind.RELEASE)
-_TAKEN_UP: Final = (*_LOADING, *_REPLAYING)
+_TAKEN_UP: Final = (*_LOADING, *REPLAYING)
 
 
 class Assembler:
-    """Builds the session of one source under one lease; what it opened is closed by `stack`."""
+    """Builds the session of one source under one lease."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        source: Source,
-        source_name: str,
-        store: ControlStore,
-        lease: HeldLease,
-        publish: Callable[[Cut], None],
-        guard: LogGuard,
-        stack: ExitStack,
-    ) -> None:
-        self._settings = settings
-        self._source = source
-        self._name = source_name
-        self._store = store
-        self._lease = lease
-        self._publish = publish
-        self._guard = guard
-        self._stack = stack
-        self._pipelines = settings.pipelines_from(source_name)
+    def __init__(self, at: Surroundings) -> None:
+        self._at = at
+        self._settings = at.settings
+        self._source = at.source
+        self._name = at.name
+        self._store = at.store
+        self._token = at.lease.token
+        self._pipelines = at.settings.pipelines_from(at.name)
         self._signals: list[Signal] = []
         self._absent = AbsentTargets({})
-        self._spills = SpillPlace(settings.spill, source_name, lease.token)
+        self._spills = SpillPlace(at.settings.spill, at.name, at.lease.token)
 
     def wanted(self) -> object:
         """What should run; a session ends when this is no longer what it was built for."""
         requests = {signal.id for signal in self._store.signals.pending(self._name) if signal.kind in _TAKEN_UP}
         return {pipeline.name: self._runs(pipeline) for pipeline in self._pipelines}, requests
 
-    def _built_for(self, ready: list[Ready]) -> object:
+    def _built_for(self, names: Collection[str]) -> object:
         """What `wanted` says as long as nobody asks for something else: people may have while this was being built."""
-        names = {entry.settings.name for entry in ready}
         return {pipeline.name: pipeline.name in names for pipeline in self._pipelines}, {s.id for s in self._signals}
 
     def _runs(self, pipeline: sections.Pipeline) -> bool:
@@ -120,11 +87,11 @@ class Assembler:
         records = self._records()
         self._source.remembered = _remembered(self._pipelines, records)
         chosen = choose_tables(self._settings, self._source, self._pipelines, records)
-        if Absences(self._name, self._store, self._lease.token).note(self._pipelines, chosen, records):
+        if Absences(self._name, self._store, self._token).note(self._pipelines, chosen, records):
             return self.session(stop)
         # Before the stream delivers new tables: what it brings of them must not be older than what is recorded.
         seen = {p.name: self._first_seen(p, chosen[p.name], records[p.name]) for p in running}
-        partitioned = Partitioned(self._source, seen, self._signals, self._store.versions, self._lease.token)
+        partitioned = Partitioned(self._source, seen, self._signals, self._store.versions, self._token)
         checkpoint = self._checkpoint(all_tables(chosen))
         self._store.checkpoints.save(checkpoint)
         ready = self._open_targets([p for p in running if self._runs(p)], chosen, partitioned.records, checkpoint)
@@ -136,7 +103,8 @@ class Assembler:
         checkpoint = replace(checkpoint, lanes=self._lanes_of(checkpoint, ready), spilled=spilled)
         self._store.checkpoints.save(checkpoint)
         frozen = len(ready) < len(self._pipelines)
-        return self._assemble(ready, checkpoint, frozen, partitioned.known, stop)
+        wiring = Wiring(self._at, ready, checkpoint, self._signals, self._spills, frozen=frozen)
+        return wiring.session(self._housekeeper(ready, checkpoint), self._absent, partitioned.known, stop)
 
     # -- what the targets have of the tables
 
@@ -161,7 +129,7 @@ class Assembler:
         since = self._now()
         change = f"{', '.join(str(table.table) for table in new)} was added" if records else ""
         found = {table.table: TableVersion(table.table, table, since=since, change=change) for table in new}
-        self._store.versions.save_all(pipeline.name, found.values(), self._lease.token)
+        self._store.versions.save_all(pipeline.name, found.values(), self._token)
         return {**records, **found}
 
     def _now(self) -> str:
@@ -174,7 +142,7 @@ class Assembler:
             return ""
 
     def _save(self, pipeline: str, version: TableVersion) -> None:
-        self._store.versions.save(pipeline, version, self._lease.token)
+        self._store.versions.save(pipeline, version, self._token)
 
     # -- the targets
 
@@ -187,7 +155,7 @@ class Assembler:
     ) -> list[Ready]:
         """The pipelines that can run now. One whose target does not answer waits until it does, unless none can run:
         then the error says so. One that can't run at all is halted."""
-        targets = Targets(self._settings, self._source, Fence(self._lease.token, checkpoint), self._stack)
+        targets = Targets(self._settings, self._source, Fence(self._token, checkpoint), self._at.stack)
         ready: list[Ready] = []
         away: dict[str, Transient] = {}
         for pipeline in running:
@@ -258,7 +226,7 @@ class Assembler:
             log.warning("starting a new stream: %s", halt.detail, extra={"action": "stream_renewed"})
             return self._new_stream(tables, {pipeline.name for pipeline in self._pipelines} - renewed)
         self._source.create_stream(tables)
-        return replace(checkpoint, token=self._lease.token)
+        return replace(checkpoint, token=self._token)
 
     def _begun_anew(self) -> set[str]:
         """The pipelines that are to begin anew as a whole and have not begun."""
@@ -271,126 +239,28 @@ class Assembler:
         checkpoint = new_stream(self._source, self._name, tables)
         start = str(Position(checkpoint.confirmed))
         lanes = {f"{p.name}/{n}": start for p in self._pipelines if p.name in others for n in range(p.shards)}
-        return replace(checkpoint, lanes=lanes, token=self._lease.token)
+        return replace(checkpoint, lanes=lanes, token=self._token)
 
-    # -- the session
+    # -- what is told to the store and asked of it
 
-    def _assemble(
-        self,
-        ready: list[Ready],
-        checkpoint: Checkpoint,
-        frozen: bool,
-        partitions: Mapping[TableName, Partitions],
-        stop: threading.Event,
-    ) -> Session:
-        tuning = self._settings.capture
-        changed = threading.Event()
-        stream = self._stack.enter_context(self._source.open_stream(checkpoint.confirmed))
-        publisher = Publisher(self._publish)
-        must_see = [TransactionInfo(*entry) for entry in checkpoint.unseen]
-        catalogue = Catalogue(self._source, self._name, self._store, self._lease.token, partitions)
-        running = []
-        detours: list[Spilling] = []
-        for entry in ready:
-            alterer = _alterer(entry, stream, catalogue)
-            routes = Routes(stream.schemas, entry.target_of)
-            lanes = [self._lane(entry, shard, checkpoint, publisher) for shard in sorted(entry.layout.marks)]
-            detours += self._detours(lanes, self._room(ready))
-            limits = BatchLimits(
-                tuning.batch_changes, tuning.batch_bytes, tuning.linger_ms / 1000, tuning.max_linger_ms / 1000
-            )
-            pipeline = Pipeline(entry.settings.name, lanes, routes, limits, alterer)
-            running.append(self._running(entry, pipeline, must_see, changed))
-            alterer.copy_again = running[-1].loader.copy_again
-        housekeeper = Housekeeper(
+    def _housekeeper(self, ready: Sequence[Ready], checkpoint: Checkpoint) -> Housekeeper:
+        names = {entry.settings.name for entry in ready}
+        return Housekeeper(
             self._store,
-            self._lease,
+            self._at.lease,
             self._name,
             checkpoint,
-            [s for s in self._signals if s.pipeline in {entry.settings.name for entry in ready}],
-            self._built_for(ready),
+            [signal for signal in self._signals if signal.pipeline in names],
+            self._built_for(names),
             self.wanted,
             self.look_at_log,
-            tuning.confirm_every_s,
+            self._settings.capture.confirm_every_s,
             self._settings.state_dir,
-        )
-        return Session(
-            stream,
-            running,
-            publisher,
-            housekeeper,
-            self._absent,
-            catalogue,
-            Spills(detours, lambda: self._guard.spill),
-            WindowLimits(tuning.window_bytes, tuning.window_batches),
-            tuning.batch_changes,
-            checkpoint.confirmed,
-            frozen,
-            # While something stands still nothing is confirmed, so the shards could never be seen to be drained.
-            any(entry.layout.draining for entry in ready) and not frozen,
-            changed,
-            stop,
-        )
-
-    def _room(self, ready: Sequence[Ready]) -> WindowLimits:
-        """How much a lane may have pending while its batches go over the disk: all of them share half of a window."""
-        tuning, share = self._settings.capture, 2 * sum(len(entry.layout.marks) for entry in ready)
-        return WindowLimits(max(1, tuning.window_bytes // share), max(1, tuning.window_batches // share))
-
-    def _detours(self, lanes: Sequence[Lane], room: WindowLimits) -> list[Spilling]:
-        found = ((lane, self._spills.of(lane.id.pipeline, lane.id.shard)) for lane in lanes)
-        return [Spilling(lane, spill, room) for lane, spill in found if spill is not None]
-
-    def _lane(self, entry: Ready, shard: int, checkpoint: Checkpoint, publisher: Publisher) -> Lane:
-        identity = LaneId(self._name, entry.settings.name, shard, self._lease.token)
-        return Lane(identity, entry.layout.marks[shard], checkpoint.confirmed, publisher.put)
-
-    def _running(
-        self, entry: Ready, pipeline: Pipeline, must_see: Iterable[TransactionInfo], changed: threading.Event
-    ) -> Running:
-        tuning = self._settings.capture
-        fetcher = self._fetcher(entry)
-        begin = max(lane.tail.commit for lane in pipeline.lanes)
-        must_see = list(must_see)
-        loader = self._stack.enter_context(Loader(pipeline, fetcher, must_see, begin))
-        for mark in entry.inherited:
-            for lane in pipeline.lanes:
-                lane.inherit(mark)
-        for load in entry.loads:
-            loader.add(load)
-        return Running(
-            pipeline,
-            Watcher(entry.sink, [pipeline.name], changed),
-            loader,
-            fetcher,
-            [Retransmission(lane, tuning.resend_after_s) for lane in pipeline.lanes],
-            self._replayer(entry, pipeline, must_see, begin),
-        )
-
-    def _replayer(
-        self, entry: Ready, pipeline: Pipeline, must_see: Iterable[TransactionInfo], begin: str
-    ) -> Replayer | None:
-        signals = [s for s in self._signals if s.pipeline == pipeline.name and s.kind in _REPLAYING]
-        requests = [request for signal in signals for request in requests_of(signal, entry)]
-        if not requests:
-            return None
-        if any(request.read for request in requests):
-            # What was committed before and was not visible yet, for a standby's sake, is visible once this is.
-            self._now()
-        return Replayer(pipeline, self._fetcher(entry), requests, must_see, begin)
-
-    def _fetcher(self, entry: Ready) -> Fetcher:
-        return Fetcher(
-            self._source.reader,
-            lambda: open_target(self._settings, entry.settings).reader(),
-            entry.target_of,
-            self._settings.capture.snapshot_rows,
-            lambda: self._source.emit(markers.NUDGE, b""),
         )
 
     def look_at_log(self, confirmed: str) -> Mapping[str, Any]:
         """What the source says of the log that it keeps for us. Raises Halt(log-limit) when it is to be given up."""
-        return self._guard.look(self._source, confirmed, time.monotonic())
+        return self._at.guard.look(self._source, confirmed, time.monotonic())
 
 
 def _remembered(pipelines: Iterable[sections.Pipeline], records: Mapping[str, Records]) -> list[TableSchema]:
@@ -398,17 +268,3 @@ def _remembered(pipelines: Iterable[sections.Pipeline], records: Mapping[str, Re
     trails = [pipeline for pipeline in pipelines if is_trail(pipeline.name)]
     known = [record.version for trail in trails for name, record in records[trail.name].items() if carries(trail, name)]
     return [version for version in known if version is not None]
-
-
-def _alterer(entry: Ready, stream: Stream, catalogue: Catalogue) -> Alterer:
-    pipeline = entry.settings
-    versions = Versions(
-        pipeline.schema_changes,
-        entry.target_of,
-        entry.sink.alters_rows,
-        entry.records,
-        {table.source.table: table.shape.guarded for table in entry.selected},
-        lambda name: carries(pipeline, name),
-        is_trail(pipeline.name),
-    )
-    return Alterer(pipeline.name, pipeline.schema_changes, versions, stream.schemas, stream.truncated, catalogue)

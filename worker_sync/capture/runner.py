@@ -18,6 +18,7 @@ from worker_sync.capture.housekeeping import DESCRIBE_S
 from worker_sync.capture.lane import Cut
 from worker_sync.capture.retention import LogGuard
 from worker_sync.capture.session import Ending, Session
+from worker_sync.capture.wiring import Surroundings
 from worker_sync.core.errors import Fenced, Halt, Permanent, State, Transient
 from worker_sync.core.log import about, event
 from worker_sync.core.settings import Settings
@@ -122,7 +123,7 @@ class Capture:
         with ExitStack() as stack:
             source = stack.enter_context(self._open_source())
             assembler = Assembler(
-                self._settings, source, self._name, self._store, lease, self._publish, self._guard, stack
+                Surroundings(self._settings, source, self._name, self._store, lease, self._publish, self._guard, stack)
             )
             built_for = assembler.wanted()
             session = self._assembled(assembler)
