@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 from worker_sync.core.change import Batch, Piece, Progress, TransactionInfo
 from worker_sync.core.errors import Halt, State
@@ -24,6 +24,9 @@ from worker_sync.core.partitions import Partitions
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.values import Key, Row
+
+#: Greater than every position.
+ENDLESS: Final = "~"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +227,17 @@ class Source(Closeable):
     @abstractmethod
     def identity(self) -> str:
         """What tells this server's log from any other's, for instance the system identifier and the database."""
+
+    def history(self) -> str:
+        """Which history the server's log tells: a standby that is promoted begins another one, and so does a server
+        that is recovered to a point in time. Empty where `identity` is another one then. Raises Transient on a standby.
+        """
+        return ""
+
+    def shared(self, history: str) -> str:
+        """The last commit position that `history` has in common with the one of now: ENDLESS when they are one, empty
+        when nothing is."""
+        return ENDLESS
 
     @abstractmethod
     def now(self) -> datetime:

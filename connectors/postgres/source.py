@@ -11,7 +11,7 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from connectors.base import Finding, Source, Stream, StreamStatus, TableReader
-from connectors.postgres import catalog, publication, slot
+from connectors.postgres import catalog, publication, slot, timelines
 from connectors.postgres.conn import READ_SETTINGS, connect, redact
 from connectors.postgres.errors import translated
 from connectors.postgres.partitions import ended, partitions
@@ -19,6 +19,8 @@ from connectors.postgres.pgoutput import format_lsn
 from connectors.postgres.preflight import check_source
 from connectors.postgres.reader import PostgresReader
 from connectors.postgres.stream import PostgresStream
+from connectors.postgres.timelines import on_a_primary
+from worker_sync.core.errors import Transient
 from worker_sync.core.partitions import Partitions
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
@@ -35,6 +37,7 @@ class PostgresSource(Source):
         self._url = url
         self._where = redact(url)
         self._stream_name = slot.stream_name(name)
+        self._timeline: int | None = None
 
     def identity(self) -> str:
         """The cluster's system identifier and the database's OID."""
@@ -45,6 +48,16 @@ class PostgresSource(Source):
             ).fetchone()
         assert row is not None
         return f"{row[0]}/{row[1]}"
+
+    def history(self) -> str:
+        with self._connected() as conn:
+            self._timeline = timelines.current(conn)
+        return str(self._timeline)
+
+    def shared(self, history: str) -> str:
+        now = int(self.history())
+        with translated(self._where):
+            return timelines.shared(self._url, int(history), now)
 
     def now(self) -> datetime:
         with self._connected() as conn:
@@ -93,6 +106,8 @@ class PostgresSource(Source):
         self._require(start)
         stream = PostgresStream(self._url, self._stream_name, self._stream_name, start, self.remembered)
         try:
+            if self._timeline not in (None, stream.timeline):
+                raise Transient(f"{self._where}: another server, or one that was promoted, answers since a moment ago")
             # Only now that the slot is ours can nobody else move it; the first look gave the better message.
             stream.confirm(self._require(start).confirmed)
         except BaseException:
@@ -125,5 +140,5 @@ class PostgresSource(Source):
 
     @contextmanager
     def _connected(self) -> Iterator[Connection[TupleRow]]:
-        with translated(self._where), connect(self._url, READ_SETTINGS) as conn:
+        with translated(self._where), connect(self._url, READ_SETTINGS) as conn, on_a_primary(conn, self._where):
             yield conn

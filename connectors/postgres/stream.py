@@ -70,6 +70,8 @@ class PostgresStream(Stream):
         self._left_out = ""
         try:
             self._interval = min(STATUS_INTERVAL, self._sender_timeout() / 4)
+            #: The timeline of the log that is read.
+            self.timeline = self._identified()
             self._start(slot, publication, _after(start))
         except BaseException:
             self._conn.close()
@@ -85,6 +87,11 @@ class PostgresStream(Stream):
             if text.removesuffix(unit).isdigit():
                 return int(text.removesuffix(unit)) * seconds or float("inf")
         return STATUS_INTERVAL
+
+    def _identified(self) -> int:
+        row = self._conn.execute("IDENTIFY_SYSTEM").fetchone()
+        assert row is not None
+        return int(row[1])
 
     def _start(self, slot: str, publication: str, lsn: int) -> None:
         command = sql.SQL(

@@ -28,6 +28,8 @@ from tests.fixtures.eventually import eventually
 from tests.fixtures.fix_postgres import new_database
 from tests.fixtures.fix_proxy import ProxyTo
 from tests.fixtures.servers import server_directory, with_database
+from tests.fixtures.standby import copied
+from worker_sync.core.position import Position
 from worker_sync.embedded import EmbeddedPostgres
 from worker_sync.store import ControlStore
 
@@ -351,27 +353,10 @@ def test_a_target_whose_disk_is_full_is_waited_for(
 # -- failed over
 
 
-@contextlib.contextmanager
-def copied(server: EmbeddedPostgres) -> Iterator[EmbeddedPostgres]:
-    """A standby as the server was at this moment, which nobody has told anything since; it is not started."""
-    with server_directory("standby") as parent:
-        directory = parent / "copy"
-        server.stop()
-        shutil.copytree(server.directory, directory, symlinks=True)
-        for path in (directory, *directory.rglob("*")):
-            like = (server.directory / path.relative_to(directory)).lstat()
-            os.chown(path, like.st_uid, like.st_gid, follow_symlinks=False)
-        server.start()
-        standby = EmbeddedPostgres(directory, {})
-        try:
-            yield standby
-        finally:
-            standby.stop()
-
-
-def confirmed(store: ControlStore) -> str:
+def saved(store: ControlStore) -> Position:
+    """Where the target stands, as the control store has it."""
     checkpoint = store.checkpoints.load("source")
-    return checkpoint.confirmed if checkpoint else ""
+    return Position.parse(checkpoint.lanes["reporting/0"]) if checkpoint else Position("")
 
 
 def test_a_target_that_failed_over_to_a_copy_that_lags_is_named_and_heals(
@@ -390,7 +375,7 @@ def test_a_target_that_failed_over_to_a_copy_that_lags_is_named_and_heals(
             stack.callback(system.close)
             [mark] = marks_in(door.url, "reporting")
             with ControlStore(control_db) as store:
-                system.until(lambda: confirmed(store) > mark.position.commit, "the source's log may be gone", 90)
+                system.until(lambda: saved(store) > mark.position, "the copy lacks what is confirmed", 90)
             standby.start()
             door.lead_to(standby.url)
             system.until(lambda: capture.process.poll() is not None, "the capture says what happened", 90)

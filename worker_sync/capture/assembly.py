@@ -15,9 +15,11 @@ from worker_sync.capture.absent import AbsentTargets
 from worker_sync.capture.fence import Fence
 from worker_sync.capture.halts import halt_of
 from worker_sync.capture.housekeeping import Housekeeper
+from worker_sync.capture.lineage import Lineage
 from worker_sync.capture.partitioned import Partitioned
 from worker_sync.capture.preparation import (
     all_tables,
+    check_identity,
     check_stream,
     choose_tables,
     new_stream,
@@ -35,7 +37,7 @@ from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
 from worker_sync.core.sections import is_trail
 from worker_sync.core.selection import Selected, carries
-from worker_sync.store.checkpoints import Checkpoint
+from worker_sync.store.checkpoints import OF_LOG, Checkpoint
 from worker_sync.store.dead_letters import LetterStatus
 from worker_sync.store.pipelines import Status
 from worker_sync.store.signals import Signal, SignalKind
@@ -84,6 +86,7 @@ class Assembler:
         # After the states: whoever resumes a pipeline by a request has left the request before.
         self._signals = [signal for signal in self._store.signals.pending(self._name) if signal.kind in _TAKEN_UP]
         self._source.cut_off()
+        lineage = Lineage(self._source)
         records = self._records()
         self._source.remembered = _remembered(self._pipelines, records)
         chosen = choose_tables(self._settings, self._source, self._pipelines, records)
@@ -92,15 +95,19 @@ class Assembler:
         # Before the stream delivers new tables: what it brings of them must not be older than what is recorded.
         seen = {p.name: self._first_seen(p, chosen[p.name], records[p.name]) for p in running}
         partitioned = Partitioned(self._source, seen, self._signals, self._store.versions, self._token)
-        checkpoint = self._checkpoint(all_tables(chosen))
+        checkpoint = self._checkpoint(all_tables(chosen), lineage)
         self._store.checkpoints.save(checkpoint)
-        ready = self._open_targets([p for p in running if self._runs(p)], chosen, partitioned.records, checkpoint)
+        targets = Targets(self._settings, self._source, Fence(self._token, checkpoint, lineage), self._at.stack)
+        ready = self._open_targets(
+            [p for p in running if self._runs(p)], chosen, partitioned.records, checkpoint, targets
+        )
         if not ready:
             return None
         names = {pipeline.name for pipeline in self._pipelines}
         self._spills.forget_others(names)
         spilled = {key: text for key, text in checkpoint.spilled.items() if key.rpartition("/")[0] in names}
         checkpoint = replace(checkpoint, lanes=self._lanes_of(checkpoint, ready), spilled=spilled)
+        checkpoint = lineage.begun(checkpoint, [entry.settings.name for entry in ready])
         self._store.checkpoints.save(checkpoint)
         frozen = len(ready) < len(self._pipelines)
         wiring = Wiring(self._at, ready, checkpoint, self._signals, self._spills, frozen=frozen)
@@ -152,10 +159,10 @@ class Assembler:
         chosen: dict[str, list[Selected]],
         records: Mapping[str, Records],
         checkpoint: Checkpoint,
+        targets: Targets,
     ) -> list[Ready]:
         """The pipelines that can run now. One whose target does not answer waits until it does, unless none can run:
         then the error says so. One that can't run at all is halted."""
-        targets = Targets(self._settings, self._source, Fence(self._token, checkpoint), self._at.stack)
         ready: list[Ready] = []
         away: dict[str, Transient] = {}
         for pipeline in running:
@@ -208,23 +215,27 @@ class Assembler:
 
     # -- the source
 
-    def _checkpoint(self, tables: list[TableName]) -> Checkpoint:
+    def _checkpoint(self, tables: list[TableName], lineage: Lineage) -> Checkpoint:
         """The checkpoint to begin from, with the source's stream behind it."""
-        checkpoint = self._store.checkpoints.load(self._name)
-        if checkpoint is None:
-            return self._new_stream(tables, set())
-        if self._begun_anew() >= {pipeline.name for pipeline in self._pipelines}:
+        found = self._store.checkpoints.load(self._name)
+        names = {pipeline.name for pipeline in self._pipelines}
+        if found is None:
+            return lineage.begun(self._new_stream(tables, set()), {OF_LOG})
+        if self._begun_anew() >= names:
             # Nobody needs the old stream, and what it would deliver next may be what can't be read.
             self._source.drop_stream()
-            return self._new_stream(tables, set())
+            return lineage.begun(self._new_stream(tables, set()), {OF_LOG})
         try:
+            check_identity(self._source, found)
+            checkpoint = lineage.taken_up(found, names)
             check_stream(self._source, checkpoint)
         except Halt as halt:
             renewed = {s.pipeline for s in self._signals if s.kind is SignalKind.RESYNC and s.table is None}
             if not renewed:
                 raise
             log.warning("starting a new stream: %s", halt.detail, extra={"action": "stream_renewed"})
-            return self._new_stream(tables, {pipeline.name for pipeline in self._pipelines} - renewed)
+            checkpoint = replace(self._new_stream(tables, names - renewed), histories=found.histories)
+            return lineage.begun(checkpoint, {OF_LOG})
         self._source.create_stream(tables)
         return replace(checkpoint, token=self._token)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from connectors.base import Mark, Sink
+from worker_sync.capture.lineage import Lineage
 from worker_sync.capture.pipeline import shard_of
 from worker_sync.core.errors import Fenced, Halt, State
 from worker_sync.core.parking import NONE_PARKED
@@ -41,15 +42,17 @@ class Layout:
 class Fence:
     """Fences pipelines for one capture. A shard's key is `pipeline/shard`, as in `Checkpoint.lanes`."""
 
-    def __init__(self, epoch: int, checkpoint: Checkpoint) -> None:
+    def __init__(self, epoch: int, checkpoint: Checkpoint, lineage: Lineage) -> None:
         self._epoch = epoch
         self._checkpoint = checkpoint
+        self._lineage = lineage
 
     def pipeline(self, sink: Sink, pipeline: Pipeline, anew: Position | None) -> Layout:
         """Fence the shards of a pipeline; with `anew` their marks are forgotten first, and they begin there.
 
         Raises Halt(position-lost) when a shard went back in time (for instance by a restored backup) or was not
-        captured for a while: the log in between may be gone. Raises Outnumbered when a newer capture is at work.
+        captured for a while: the log in between may be gone; or when it has what the source's history of now lacks.
+        Raises Outnumbered when a newer capture is at work.
         """
         there = sink.marks(pipeline.name)
         highest = max((mark.epoch for mark in there.values()), default=0)
@@ -67,6 +70,7 @@ class Fence:
             raise self._lost(pipeline, f"{pipeline.target} has lost the watermark, and perhaps what it stood for")
         marks = self._all(sink, pipeline, known)
         self._check(pipeline, known, marks)
+        self._require_shared(pipeline, marks)
         if set(known) == set(range(pipeline.shards)):
             return Layout(marks, False, marks)
         return self._change(sink, pipeline, marks)
@@ -86,6 +90,14 @@ class Fence:
         for shard, mark in marks.items():
             if mark.position < known[shard]:
                 raise self._lost(pipeline, f"{pipeline.target} stands at {mark.position}, but it was at {known[shard]}")
+
+    def _require_shared(self, pipeline: Pipeline, marks: dict[int, Mark]) -> None:
+        shared = self._lineage.shared(pipeline.name)
+        for shard, mark in marks.items():
+            reached = max(mark.position, self._spilled(pipeline.name, shard) or mark.position)
+            if reached.commit > shared:
+                detail = f"{pipeline.target} has what came after {shared}, where the source's log became another one"
+                raise self._lost(pipeline, f"{detail}: it stands at {reached}")
 
     def _lost(self, pipeline: Pipeline, detail: str) -> Halt:
         return Halt(State.POSITION_LOST, detail, f"worker-sync resync {pipeline.name}")
@@ -119,5 +131,9 @@ class Fence:
 
     def _is_spilled(self, pipeline: str, shard: int, position: Position) -> bool:
         """What the shard needs next is on the capture's disk, cut for this shard."""
+        spilled = self._spilled(pipeline, shard)
+        return spilled is not None and spilled > position
+
+    def _spilled(self, pipeline: str, shard: int) -> Position | None:
         text = self._checkpoint.spilled.get(f"{pipeline}/{shard}")
-        return text is not None and Position.parse(text) > position
+        return None if text is None else Position.parse(text)

@@ -54,9 +54,8 @@ def all_tables(chosen: dict[str, list[Selected]]) -> list[TableName]:
 # -- the source's stream
 
 
-def check_stream(source: Source, checkpoint: Checkpoint) -> None:
-    """Raises Halt when the source can't continue exactly where the checkpoint is: another server, or a stream that is
-    gone, was invalidated, or moved on without us."""
+def check_identity(source: Source, checkpoint: Checkpoint) -> None:
+    """Raises Halt when the checkpoint is of another server."""
     identity = source.identity()
     if identity != checkpoint.identity:
         raise Halt(
@@ -65,6 +64,11 @@ def check_stream(source: Source, checkpoint: Checkpoint) -> None:
             "point the URL at the right server, then worker-sync resume PIPELINE; or, to start anew from this one, "
             + _RESYNC,
         )
+
+
+def check_stream(source: Source, checkpoint: Checkpoint) -> None:
+    """Raises Halt when the source can't continue exactly where the checkpoint is: its stream is gone, was invalidated,
+    or moved on without us."""
     status = source.stream_status(checkpoint.confirmed)
     if not status.exists:
         raise Halt(State.SLOT_MISSING, "the source's stream was dropped", _RESYNC)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from psycopg.types.json import Jsonb
 
 from worker_sync.core.errors import Fenced
 from worker_sync.store.connection import Connection
+
+#: No pipeline's name.
+OF_LOG: Final = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,7 @@ class Checkpoint:
     position of each `pipeline/shard` as text. `token`: the lease's of the process that saved it. `unseen`: the
     transactions (commit, time, xid) that a snapshot which begins now must see. `spilled`: how far the batches of a
     shard were on the capture's disk, by `pipeline/shard`; what is between the shard's position and that is only there.
+    `histories`: of which history of the source's log a pipeline's positions are, and by OF_LOG what is confirmed.
     `age_s`: seconds since it was saved, by the store's clock."""
 
     source: str
@@ -26,6 +31,7 @@ class Checkpoint:
     token: int
     unseen: Sequence[tuple[str, int, str]] = ()
     spilled: Mapping[str, str] = field(default_factory=dict)
+    histories: Mapping[str, str] = field(default_factory=dict)
     age_s: float = 0.0
 
 
@@ -42,6 +48,7 @@ class Checkpoints:
             "lanes": Jsonb(dict(checkpoint.lanes)),
             "unseen": Jsonb(list(checkpoint.unseen)),
             "spilled": Jsonb(dict(checkpoint.spilled)),
+            "histories": Jsonb(dict(checkpoint.histories)),
             "token": checkpoint.token,
         }
         if self._connection.one("save_checkpoint", parameters) is None:

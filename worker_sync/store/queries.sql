@@ -76,16 +76,17 @@ UPDATE worker_sync_control.signals SET finished_at = clock_timestamp(), result =
 WHERE id = %(id)s AND finished_at IS NULL;
 
 -- save_checkpoint: Keep the newest checkpoint of the newest holder.
-INSERT INTO worker_sync_control.checkpoints AS kept (source, identity, confirmed, lanes, unseen, spilled, token)
-VALUES (%(source)s, %(identity)s, %(confirmed)s, %(lanes)s, %(unseen)s, %(spilled)s, %(token)s)
+INSERT INTO worker_sync_control.checkpoints AS kept
+    (source, identity, confirmed, lanes, unseen, spilled, histories, token)
+VALUES (%(source)s, %(identity)s, %(confirmed)s, %(lanes)s, %(unseen)s, %(spilled)s, %(histories)s, %(token)s)
 ON CONFLICT (source) DO UPDATE
 SET identity = excluded.identity, confirmed = excluded.confirmed, lanes = excluded.lanes, unseen = excluded.unseen,
-    spilled = excluded.spilled, token = excluded.token, saved_at = clock_timestamp()
+    spilled = excluded.spilled, histories = excluded.histories, token = excluded.token, saved_at = clock_timestamp()
 WHERE kept.token <= excluded.token
 RETURNING token;
 
 -- load_checkpoint: The checkpoint of a source.
-SELECT source, identity, confirmed, lanes, unseen, spilled, token,
+SELECT source, identity, confirmed, lanes, unseen, spilled, histories, token,
     extract(epoch FROM clock_timestamp() - saved_at)::float8 AS age_s
 FROM worker_sync_control.checkpoints WHERE source = %(source)s;
 

@@ -55,7 +55,8 @@ CREATE TABLE worker_sync_control.checkpoints (
     unseen jsonb NOT NULL DEFAULT '[]',
     token bigint NOT NULL,
     saved_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    spilled jsonb NOT NULL DEFAULT '{}'
+    spilled jsonb NOT NULL DEFAULT '{}',
+    histories jsonb NOT NULL DEFAULT '{}'
 );
 
 -- The latest word of each running process.
