@@ -92,7 +92,8 @@ def publish(conn: Connection[TupleRow], name: str, tables: Sequence[TableName]) 
 
 def _alter(conn: Connection[TupleRow], name: str, tables: Sequence[TableName]) -> None:
     """All or nothing: the comment outlives a crash before the older writers are gone."""
-    publication, note, present = sql.Identifier(name), comment.read(conn, name), _published(conn, name)
+    publication, before, present = sql.Identifier(name), comment.read(conn, name), _published(conn, name)
+    note = before
     if set(present) != set(tables):
         note = replace(note, state=SETTLING)
         verb, listed = ("SET", tables) if tables else ("DROP", present)
@@ -100,7 +101,9 @@ def _alter(conn: Connection[TupleRow], name: str, tables: Sequence[TableName]) -
     if conn.execute(_HAS_OPTIONS, (name,)).fetchone() != (True,):
         conn.execute(sql.SQL("ALTER PUBLICATION {} SET {}").format(publication, _OPTIONS))
     version, rows = _rows(conn, name)
-    comment.write(conn, name, replace(note, version=version, tables=rows))
+    note = replace(note, version=version, tables=rows)
+    if note != before:
+        comment.write(conn, name, note)
 
 
 def _rows(conn: Connection[TupleRow], name: str) -> tuple[str, Mapping[str, str]]:

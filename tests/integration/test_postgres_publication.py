@@ -123,6 +123,18 @@ def test_an_alteration_of_our_own_is_none(db: Published) -> None:
         assert db.source.curtailed() == ""
 
 
+def test_a_start_that_changes_nothing_writes_nothing(db: Published) -> None:
+    def written() -> list[tuple[object, ...]]:
+        with psycopg.connect(db.url) as conn:
+            return conn.execute(
+                "SELECT p.xmin::text, d.xmin::text FROM pg_publication p JOIN pg_description d ON d.objoid = p.oid"
+            ).fetchall()
+
+    before = written()
+    assert db.create_again() == db.start
+    assert written() == before
+
+
 def test_the_list_of_an_older_comment_is_kept(db: Published) -> None:
     db.run(
         "ALTER TABLE t REPLICA IDENTITY FULL",
