@@ -234,10 +234,10 @@ class Source(Closeable):
         """
         return ""
 
-    def shared(self, history: str) -> str:
-        """The last commit position that `history` has in common with the one of now: ENDLESS when they are one, empty
-        when nothing is."""
-        return ENDLESS
+    def shared(self, before: str, now: str) -> str:
+        """The last commit position that history `before` has in common with `now`, which `history` has said: ENDLESS
+        when they are one, empty when there is none."""
+        return ENDLESS if before == now else ""
 
     @abstractmethod
     def now(self) -> datetime:

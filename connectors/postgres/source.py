@@ -54,10 +54,9 @@ class PostgresSource(Source):
             self._timeline = timelines.current(conn)
         return str(self._timeline)
 
-    def shared(self, history: str) -> str:
-        now = int(self.history())
+    def shared(self, before: str, now: str) -> str:
         with translated(self._where):
-            return timelines.shared(self._url, int(history), now)
+            return timelines.shared(self._url, int(before), int(now))
 
     def now(self) -> datetime:
         with self._connected() as conn:

@@ -45,7 +45,7 @@ def on_a_primary(conn: Connection[TupleRow], where: str) -> Iterator[None]:
 
 
 def shared(url: str, before: int, now: int) -> str:
-    """The last commit position that timeline `before` has in common with `now`, the server's own; see
+    """The last commit position that timeline `before` has in common with `now`, whose history file the server has; see
     `connectors.base.Source.shared`. Raises psycopg.Error."""
     if before == now:
         return ENDLESS
@@ -56,7 +56,9 @@ def shared(url: str, before: int, now: int) -> str:
         # The first timeline has none.
         return ""
     assert row is not None
-    left = left_at(row[1], before)
+    # Until version 14 the server calls the text bytea.
+    content = row[1] if isinstance(row[1], str) else bytes(row[1]).decode()
+    left = left_at(content, before)
     return format_lsn(left - 1) if left else ""
 
 

@@ -86,7 +86,8 @@ class Assembler:
         # After the states: whoever resumes a pipeline by a request has left the request before.
         self._signals = [signal for signal in self._store.signals.pending(self._name) if signal.kind in _TAKEN_UP]
         self._source.cut_off()
-        lineage = Lineage(self._source)
+        found = self._store.checkpoints.load(self._name)
+        lineage = Lineage(self._source, {} if found is None else found.histories)
         records = self._records()
         self._source.remembered = _remembered(self._pipelines, records)
         chosen = choose_tables(self._settings, self._source, self._pipelines, records)
@@ -95,7 +96,7 @@ class Assembler:
         # Before the stream delivers new tables: what it brings of them must not be older than what is recorded.
         seen = {p.name: self._first_seen(p, chosen[p.name], records[p.name]) for p in running}
         partitioned = Partitioned(self._source, seen, self._signals, self._store.versions, self._token)
-        checkpoint = self._checkpoint(all_tables(chosen), lineage)
+        checkpoint = self._checkpoint(found, all_tables(chosen), lineage)
         self._store.checkpoints.save(checkpoint)
         targets = Targets(self._settings, self._source, Fence(self._token, checkpoint, lineage), self._at.stack)
         ready = self._open_targets(
@@ -215,9 +216,8 @@ class Assembler:
 
     # -- the source
 
-    def _checkpoint(self, tables: list[TableName], lineage: Lineage) -> Checkpoint:
-        """The checkpoint to begin from, with the source's stream behind it."""
-        found = self._store.checkpoints.load(self._name)
+    def _checkpoint(self, found: Checkpoint | None, tables: list[TableName], lineage: Lineage) -> Checkpoint:
+        """The checkpoint to begin from, with the source's stream behind it; `found` is the saved one."""
         names = {pipeline.name for pipeline in self._pipelines}
         if found is None:
             return lineage.begun(self._new_stream(tables, set()), {OF_LOG})

@@ -19,21 +19,21 @@ log = logging.getLogger(__name__)
 
 
 class Lineage:
-    """The source's history now, against those that a checkpoint knows. Raises Transient on a standby."""
+    """The source's history now, against those that its checkpoint knows. Raises Transient on a standby."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, known: Mapping[str, str]) -> None:
         self._source = source
         self._now = source.history()
-        self._known: Mapping[str, str] = {}
+        self._known = known
 
     def taken_up(self, checkpoint: Checkpoint, pipelines: Iterable[str]) -> Checkpoint:
         """The checkpoint with what is confirmed in the source's history of now. Nothing is lost by that: what a target
         has applied beyond is found by `shared`. Raises Halt when the histories have nothing in common."""
-        self._known = checkpoint.histories
         shared = self.shared(OF_LOG)
         if not shared:
-            before = checkpoint.histories[OF_LOG]
-            detail = f"the source's history was {before} and is {self._now} now, which does not come from it"
+            detail = (
+                f"the source's history was {self._known[OF_LOG]} and is {self._now} now, which does not come from it"
+            )
             raise Halt(State.IDENTITY_CHANGED, detail, "worker-sync resync PIPELINE")
         if shared != ENDLESS:
             extra = event("source_promoted", source=checkpoint.source, position=shared)
@@ -48,8 +48,7 @@ class Lineage:
 
     def shared(self, pipeline: str) -> str:
         """The last position of a pipeline, as the checkpoint has it, that means the same now."""
-        before = self._known.get(pipeline, self._now)
-        return ENDLESS if before == self._now else self._source.shared(before)
+        return self._source.shared(self._known.get(pipeline, self._now), self._now)
 
     def begun(self, checkpoint: Checkpoint, pipelines: Iterable[str]) -> Checkpoint:
         """The checkpoint with these pipelines in the history of now."""
