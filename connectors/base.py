@@ -23,6 +23,7 @@ from worker_sync.core.parking import NONE_PARKED, Parked, Plan
 from worker_sync.core.partitions import Partitions
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableName, TableSchema
+from worker_sync.core.table_scope import TableScope
 from worker_sync.core.values import Key, Row
 
 #: Greater than every position.
@@ -365,6 +366,14 @@ class Sink(Closeable):
     @abstractmethod
     def forget(self, pipeline: str) -> None:
         """Remove the marks of a pipeline, so that the next `fence` begins anew. The data stays."""
+
+    def record_scope(
+        self, pipeline: str, epoch: int, tables: Sequence[TableScope], returned: Sequence[str] = ()
+    ) -> None:
+        """What a trail records from here on, once its first shard is fenced by `epoch`; `returned` are those of the
+        tables that were out of it for a while. Raises Fenced when another epoch is there by now. Targets of rows are
+        not told."""
+        raise NotImplementedError(f"{self.engine} keeps no trail")
 
     @abstractmethod
     def park(self, pipeline: str, shard: int, epoch: int, parked: Parked) -> None:

@@ -25,6 +25,7 @@ from worker_sync.core.errors import ConfigError, Halt, Permanent, State
 from worker_sync.core.parking import Parked, Plan
 from worker_sync.core.position import Position
 from worker_sync.core.schema import TableSchema
+from worker_sync.core.table_scope import TableScope
 from worker_sync.ledger.envelope import SubjectKey
 from worker_sync.ledger.personal import BatchSealer, Personal, subjects
 from worker_sync.ledger.prepared import Prepared
@@ -113,6 +114,16 @@ class LedgerSink(Sink):
                 entry = trails.opening(connection, trails.source_of(pipeline), identity, start)
                 self._appender.append(connection, [entry])
             return mark
+
+    def record_scope(
+        self, pipeline: str, epoch: int, tables: Sequence[TableScope], returned: Sequence[str] = ()
+    ) -> None:
+        with self._ready() as connection, connection.transaction():
+            connection.execute(_LOCK_TRAIL, [pipeline])
+            mark = watermarks.held(connection, pipeline, 0, epoch)
+            entries = trails.rescoped(connection, trails.source_of(pipeline), mark, tables, returned)
+            if entries:
+                self._appender.append(connection, entries)
 
     def marks(self, pipeline: str) -> dict[int, Mark]:
         with self._ready() as connection:

@@ -1,17 +1,21 @@
-"""The trail of one source in the ledger: where it began, and where it stands."""
+"""The trail of one source in the ledger: where it began, where it stands, and what it records."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from psycopg import Connection
 
+from connectors.base import Mark
 from worker_sync.core.errors import Halt, State
 from worker_sync.core.position import Position
+from worker_sync.core.table_scope import TableScope
 from worker_sync.ledger.indexed import searchable
 from worker_sync.ledger.prepared import Prepared
 from worker_sync.ledger.recording import begin, gap, last_position
+from worker_sync.ledger.scopes import difference, scope, tables_of
 
 #: What the name of a pipeline into the ledger begins with; the source's name is the rest.
 PREFIX: Final = "audit."
@@ -19,6 +23,10 @@ PREFIX: Final = "audit."
 _LAST_OPENING: Final = """
 SELECT entry FROM worker_sync_ledger.entries
 WHERE source = $1 AND kind <> 'change' AND kind IN ('begin', 'gap') ORDER BY number DESC LIMIT 1
+"""
+_LAST_SCOPE: Final = """
+SELECT entry FROM worker_sync_ledger.entries
+WHERE source = $1 AND kind <> 'change' AND kind = 'scope' ORDER BY number DESC LIMIT 1
 """
 # Backwards from the end of the ledger, so quick unless the other sources have recorded far more since.
 _LAST: Final = "SELECT entry FROM worker_sync_ledger.entries WHERE source = $1 ORDER BY number DESC LIMIT 1"
@@ -43,6 +51,28 @@ def opening(connection: Connection[Any], source: str, identity: str, start: Posi
         return gap(source, identity, reached, start, _reason(before["identity"], identity, reached, start))
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(source) from error
+
+
+def rescoped(
+    connection: Connection[Any], source: str, mark: Mark, tables: Sequence[TableScope], returned: Sequence[str]
+) -> list[Prepared]:
+    """The entries that say which tables the trail, which stands at `mark`, records from here on, and which of those
+    `returned` were out of it without a word: none where that is what it said last, and a gap in front of what is less.
+
+    Raises Halt where the entry that said so last can't be read.
+    """
+    last = _entry(connection, _LAST_SCOPE, source)
+    try:
+        before = [] if last is None else tables_of(last)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(source) from error
+    found = difference(before, tables, returned)
+    if last is not None and set(before) == set(tables) and not found.shortfall:
+        return []
+    said = scope(source, mark.position, tables, found)
+    if not found.shortfall:
+        return [said]
+    return [gap(source, mark.identity, str(mark.position), None, found.shortfall), said]
 
 
 def _reason(identity_before: str, identity: str, reached: str, start: Position) -> str:

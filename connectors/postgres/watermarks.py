@@ -137,6 +137,17 @@ def fence(connection: Connection[Any], pipeline: str, shard: int, epoch: int, id
     )
 
 
+def held(connection: Connection[Any], pipeline: str, shard: int, epoch: int) -> Mark:
+    """Lock a shard until the transaction's end, and return where it stands. Raises Fenced when it was fenced by another
+    epoch since."""
+    connection.execute(LOCK, [pipeline, str(shard)])
+    mark = marks(connection, pipeline).get(shard)
+    if mark is None or mark.epoch != epoch:
+        there = "not there any more" if mark is None else f"at epoch {mark.epoch}"
+        raise Fenced(f"{pipeline}/{shard} is {there}, this process has {epoch}")
+    return mark
+
+
 def marks(connection: Connection[Any], pipeline: str) -> dict[int, Mark]:
     """The marks of all shards of a pipeline, read without waiting for locks."""
     return {row[0]: _mark(row) for row in connection.execute(_MARKS, [pipeline])}

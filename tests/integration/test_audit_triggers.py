@@ -208,7 +208,7 @@ def test_altered_tables_are_entries_between_rows_as_they_were(source_db: str, co
         {"id": "2", "c": "c", "a": "a"},
         {"id": "2", "a": "a", "d": "5"},
     ]
-    assert kinds == ["begin", "change", "change", "schema", "change", "schema", "change"]
+    assert kinds == ["begin", "scope", "change", "change", "schema", "change", "schema", "change"]
 
 
 def test_personal_data_is_sealed(source_db: str, control_db: str) -> None:

@@ -29,6 +29,7 @@ from worker_sync.core.errors import ConfigError, Fenced, Halt, State
 from worker_sync.core.parking import Plan
 from worker_sync.core.position import BEGINNING, Position
 from worker_sync.core.schema import Column, TableName, TableSchema
+from worker_sync.core.table_scope import TableScope
 from worker_sync.core.values import UNCHANGED
 
 
@@ -186,6 +187,53 @@ def test_a_forgotten_trail_goes_on_behind_a_gap(ledger: LedgerSink, target_db: s
     assert mark.position == at(9)
     assert (entry["kind"], entry["from"], entry["to"]) == ("gap", f"{at(1).commit}/2/0", str(at(9)))
     assert entry["reason"] == "recording began anew: what committed in between is not recorded"
+
+
+def test_a_trail_says_what_it_records_when_that_is_another_thing(ledger: LedgerSink, target_db: str) -> None:
+    orders, items = TableScope("public.orders"), TableScope("public.items")
+    for tables in ([orders, items], [items, orders], [orders], [orders], [orders, items]):
+        ledger.record_scope(TRAIL, 1, tables)
+    ledger.apply(batch(1, inserts(1)))
+    ledger.record_scope(TRAIL, 1, [TableScope("public.orders", ("note",)), items])
+    begin, first, gap, less, more, change, hidden, narrowed = read(target_db)
+    assert (begin["kind"], change["kind"]) == ("begin", "change")
+    assert (first["added"], first["removed"]) == (["public.items", "public.orders"], [])
+    assert (less["added"], less["removed"]) == ([], ["public.items"])
+    assert (more["added"], more["removed"]) == (["public.items"], [])
+    assert (gap["kind"], gap["reason"]) == ("gap", "public.items is recorded no more")
+    assert (gap["identity"], gap["from"], gap["to"]) == (IDENTITY, str(BEGINNING), None)
+    assert (hidden["from"], hidden["reason"]) == (str(at(1)), "note of public.orders not, or not in clear")
+    assert (narrowed["position"], narrowed["narrowed"]) == (str(at(1)), ["public.orders"])
+
+
+def test_a_table_that_was_out_of_a_trail_without_a_word_leaves_a_gap(ledger: LedgerSink, target_db: str) -> None:
+    both, one = [TableScope("public.items"), TableScope("public.orders")], [TableScope("public.orders")]
+    for tables, returned in ((both, ()), (both, ["public.items"]), (one, ()), (both, ["public.items"])):
+        ledger.record_scope(TRAIL, 1, tables, returned)
+    assert kinds(target_db) == ["begin", "scope", "gap", "scope", "gap", "scope", "scope"]
+    gap, back = read(target_db)[2:4]
+    assert (gap["reason"], back["added"]) == ("public.items was out of the trail for a while", ["public.items"])
+
+
+def test_a_trail_that_was_forgotten_goes_on_behind_what_it_records(ledger: LedgerSink, target_db: str) -> None:
+    ledger.record_scope(TRAIL, 1, [TableScope("public.orders"), TableScope("public.items")])
+    ledger.apply(batch(1, inserts(1)))
+    ledger.record_scope(TRAIL, 1, [TableScope("public.orders")])
+    ledger.forget(TRAIL)
+    ledger.fence(TRAIL, 0, 1, IDENTITY, at(9))
+    ledger.record_scope(TRAIL, 1, [TableScope("public.orders")])
+    assert kinds(target_db) == ["begin", "scope", "change", "gap", "scope", "gap"]
+    assert (read(target_db)[-1]["from"], read(target_db)[-1]["to"]) == (str(at(1)), str(at(9)))
+
+
+def test_who_was_replaced_says_nothing_of_what_is_recorded(ledger: LedgerSink, target_db: str) -> None:
+    fenced(ledger, epoch=2)
+    for epoch in (1, 3):
+        with pytest.raises(Fenced, match="is at epoch 2"):
+            ledger.record_scope(TRAIL, epoch, [TableScope("public.orders")])
+    with pytest.raises(Fenced, match="is not there any more"):
+        ledger.record_scope("audit.nobody", 1, [TableScope("public.orders")])
+    assert kinds(target_db) == ["begin"]
 
 
 def test_a_gap_says_that_the_server_is_another_one_or_that_changes_may_repeat(

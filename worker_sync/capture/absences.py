@@ -1,7 +1,7 @@
 """Tables that leave a pipeline's configuration and come back later.
 
 The log is read and confirmed without them. So a table that is back is copied anew, and what is gone is taken out of the
-target; else all that happened in between would be missing, and nothing would tell.
+target; else all that happened in between would be missing, and nothing would tell. A trail copies nothing: it says so.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Absences:
         self, pipelines: Iterable[Pipeline], chosen: Mapping[str, Sequence[Selected]], records: Mapping[str, Records]
     ) -> bool:
         """Record what left and what is back; True when something was: what is known of the tables is to be read anew,
-        and what is asked for. A trail copies nothing."""
+        and what is asked for. What is back in a trail stays absent until the trail has told it (`Targets`)."""
         noted = False
         for pipeline in pipelines:
             present = {table.source.table for table in chosen[pipeline.name]}
-            for name, record in () if is_trail(pipeline.name) else records[pipeline.name].items():
-                if record.absent and name in present:
+            for name, record in records[pipeline.name].items():
+                if record.absent and name in present and not is_trail(pipeline.name):
                     self._welcome(pipeline, record)
                 elif not record.absent and record.version is not None and not carries(pipeline, name):
                     self._store.versions.save(pipeline.name, replace(record, absent=True), self._token)

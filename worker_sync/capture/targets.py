@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from connectors.base import Mark, Sink, Source
 from worker_sync.capture.fence import Fence, Layout
@@ -19,6 +19,7 @@ from worker_sync.core.schema import TableName
 from worker_sync.core.sections import Pipeline, is_trail
 from worker_sync.core.selection import Selected, select_known
 from worker_sync.core.settings import Settings
+from worker_sync.core.table_scope import scope_of
 from worker_sync.store.signals import Signal, SignalKind
 from worker_sync.store.versions import TableVersion
 
@@ -81,6 +82,8 @@ class Targets:
         pinned = records if pipeline.schema_changes == "ignore" else NO_RECORDS
         every = [*selected, *_dropped(pipeline, selected, records)]
         target_of = target_function(self._source.home, sink, every, pinned)
+        if is_trail(pipeline.name):
+            records = self._tell_scope(sink, pipeline, layout, every, records, save)
         return Ready(pipeline, sink, selected, records, target_of, layout, loads, inherited)
 
     def _resolved(
@@ -95,6 +98,25 @@ class Targets:
             if record != records[name]:
                 save(pipeline.name, record)
         return resolved
+
+    def _tell_scope(
+        self,
+        sink: Sink,
+        pipeline: Pipeline,
+        layout: Layout,
+        tables: Sequence[Selected],
+        records: Records,
+        save: Callable[[str, TableVersion], None],
+    ) -> Records:
+        """Let a trail say what it records from here on, and what of that was out of it; that is in it again then."""
+        scopes = [scope_of(table) for table in tables]
+        names = {scope.table for scope in scopes}
+        back = {name: replace(found, absent=False) for name, found in records.items() if found.absent}
+        back = {name: record for name, record in back.items() if str(name) in names}
+        sink.record_scope(pipeline.name, layout.marks[0].epoch, scopes, [str(name) for name in back])
+        for record in back.values():
+            save(pipeline.name, record)
+        return {**records, **back}
 
     def _now(self) -> Position:
         """Where a pipeline begins anew: what the log holds before is the snapshot's, however it came about. Without

@@ -25,6 +25,7 @@ TOLD: Final = {
     "schema": ("text",),
     "begin": ("position",),
     "gap": ("from", "to", "reason"),
+    "scope": ("added", "removed", "narrowed"),
     "key": ("action", "verifier_key"),
     "forget-requested": ("by", "subject"),
     "forgotten": ("by", "subject"),
@@ -96,8 +97,12 @@ def _session(entry: Entry) -> dict[str, str | None]:
 
 
 def _more(entry: Entry) -> str:
-    names = TOLD.get(entry["kind"], ())
-    return " ".join(shown(entry[name]) for name in names if entry.get(name))
+    told = ((name, entry[name]) for name in TOLD.get(entry["kind"], ()) if entry.get(name))
+    return " ".join(f"{name} {_list(value)}" if isinstance(value, list) else shown(value) for name, value in told)
+
+
+def _list(values: list[Any]) -> str:
+    return ", ".join(map(shown, values))
 
 
 def _differences(before: Entry, after: Entry, changed: list[str] | None) -> Iterator[str]:

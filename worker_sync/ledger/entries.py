@@ -15,8 +15,9 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """(what is being read, leaves or entries done, of how many)."""
 
 PROGRESS_EVERY: Final = 1 << 14
-#: The kind of an entry that says that the capture lost its position.
+#: The kind of an entry that says that changes may not have been recorded.
 GAP_KIND: Final = "gap"
+GAP_FOUND: Final = "changes may not have been recorded: audit log --kind gap says which and why"
 NO_LEAF: Final = "the entry's leaf hash is not there"
 
 
@@ -84,7 +85,7 @@ class EntryCheck:
             return
         self.intact += 1
         if head.kind == GAP_KIND:
-            self.findings.add(Kind.GAP, "the capture lost its position here", index)
+            self.findings.add(Kind.GAP, GAP_FOUND, index)
 
     def _strange(self, body: bytes, leaf: bytes, due: int) -> int:
         """A line that is not the entry which is due; what is due next."""

@@ -12,9 +12,12 @@ import msgspec
 from worker_sync.ledger.checkpoint import parse
 from worker_sync.ledger.entries import GAP_KIND
 from worker_sync.ledger.note import NoteError, Signature, Verifier, split
+from worker_sync.ledger.scopes import SCOPE_KIND
 
 KEY_KIND: Final = "key"
 CHANGE_KIND: Final = "change"
+#: Entries of these kinds are told as they are.
+_WHOLE: Final = (GAP_KIND, KEY_KIND, SCOPE_KIND)
 
 
 class _Glance(msgspec.Struct):
@@ -28,18 +31,22 @@ class _Glance(msgspec.Struct):
 
 @dataclass(slots=True)
 class SourceFacts:
-    """Entries of one source: by kind, changes by table and operation, and its gaps as the ledger has them."""
+    """Entries of one source: by kind, changes by table and operation, and, as the ledger has them, its gaps and what
+    its trail covers."""
 
     entries: Counter[str] = field(default_factory=Counter)
     tables: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
     gaps: list[dict[str, Any]] = field(default_factory=list)
+    scopes: list[dict[str, Any]] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
         tables = {table: dict(counts) for table, counts in self.tables.items()}
-        gaps = [
-            {name: gap.get(name) for name in ("number", "recorded_at", "from", "to", "reason")} for gap in self.gaps
-        ]
-        return {"entries": dict(self.entries), "tables": tables, "gaps": gaps}
+        return {
+            "entries": dict(self.entries),
+            "tables": tables,
+            "gaps": _some(self.gaps, "number", "recorded_at", "from", "to", "reason"),
+            "scopes": _some(self.scopes, "number", "recorded_at", "position", "tables", "added", "removed", "narrowed"),
+        }
 
 
 @dataclass(slots=True)
@@ -56,6 +63,11 @@ class EntryFacts:
         return {"entries": dict(self.entries), "sources": sources, "unreadable": self.unreadable}
 
 
+def _some(entries: Iterable[dict[str, Any]], *names: str) -> list[dict[str, Any]]:
+    """These fields of entries."""
+    return [{name: entry.get(name) for name in names} for entry in entries]
+
+
 def facts_of(lines: Iterable[bytes]) -> EntryFacts:
     """Count the lines of `entries.jsonl`, in the memory of one line and of what is listed."""
     facts = EntryFacts()
@@ -69,7 +81,7 @@ def facts_of(lines: Iterable[bytes]) -> EntryFacts:
 
 
 def _count(facts: EntryFacts, entry: _Glance, line: bytes) -> None:
-    whole = msgspec.json.decode(line, type=dict[str, Any]) if entry.kind in (GAP_KIND, KEY_KIND) else {}
+    whole = msgspec.json.decode(line, type=dict[str, Any]) if entry.kind in _WHOLE else {}
     facts.entries[entry.kind] += 1
     if entry.kind == KEY_KIND:
         facts.keys.append(whole)
@@ -79,6 +91,8 @@ def _count(facts: EntryFacts, entry: _Glance, line: bytes) -> None:
     source.entries[entry.kind] += 1
     if entry.kind == GAP_KIND:
         source.gaps.append(whole)
+    elif entry.kind == SCOPE_KIND:
+        source.scopes.append(whole)
     elif entry.kind == CHANGE_KIND and entry.table is not None:
         source.tables[entry.table][str(entry.operation)] += 1
 

@@ -30,7 +30,7 @@ class Kind(StrEnum):
     UNSIGNED = "unsigned"
     #: Not covered by a checkpoint yet, and recorded so recently that one is to be expected.
     PENDING = "pending"
-    #: The capture lost its position here. The entry says so; no failure of integrity.
+    #: Changes may not have been recorded. The entry says so; no failure of integrity.
     GAP = "gap"
 
 

@@ -16,6 +16,7 @@ from worker_sync.ledger.canonical import Json
 from worker_sync.ledger.changes import Recorder, unrecordable
 from worker_sync.ledger.entries import GAP_KIND
 from worker_sync.ledger.prepared import Prepared, moment_or_none, prepared
+from worker_sync.ledger.scopes import SCOPE_KIND
 from worker_sync.ledger.sealing import Sealer
 
 BEGIN_KIND: Final = "begin"
@@ -38,17 +39,22 @@ def begin(source: str, identity: str, position: Position) -> Prepared:
     return prepared({"kind": BEGIN_KIND, "source": source, "identity": identity, "position": str(position)})
 
 
-def gap(source: str, identity: str, last: str, start: Position, reason: str) -> Prepared:
-    """What committed after `last`, the last position in the ledger, and up to `start` may not have been recorded."""
-    entry = {"kind": GAP_KIND, "source": source, "identity": identity, "from": last, "to": str(start), "reason": reason}
-    return prepared(entry)
+def gap(source: str, identity: str, last: str, start: Position | None, reason: str) -> Prepared:
+    """What committed after `last`, the last position in the ledger, and up to `start` may not have been recorded; None
+    where that goes on."""
+    to = None if start is None else str(start)
+    return prepared(
+        {"kind": GAP_KIND, "source": source, "identity": identity, "from": last, "to": to, "reason": reason}
+    )
 
 
 def last_position(entry: Json) -> str:
     """Up to where the trail of an entry's source is recorded with it, as `Position` is text."""
     kind = entry["kind"]
-    if kind in (BEGIN_KIND, GAP_KIND):
-        return str(entry["position" if kind == BEGIN_KIND else "to"])
+    if kind in (BEGIN_KIND, SCOPE_KIND):
+        return str(entry["position"])
+    if kind == GAP_KIND:
+        return str(entry["to"] or entry["from"])
     commit = entry["transaction"]["position"]
     return str(Position(commit, int(entry["ordinal"])) if "ordinal" in entry else Position(commit))
 

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from worker_sync.ledger.entries import GAP_KIND
+from worker_sync.ledger.entries import GAP_FOUND, GAP_KIND
 from worker_sync.ledger.export import number as to_number
 from worker_sync.ledger.findings import Findings, Kind
 from worker_sync.ledger.merkle import leaf_hash
@@ -120,7 +120,7 @@ class RowCheck:
     def _known(self, row: StoredRow, entry: Said) -> None:
         self.intact += 1
         if entry.kind == GAP_KIND:
-            self.findings.add(Kind.GAP, "the capture lost its position here", row[0])
+            self.findings.add(Kind.GAP, GAP_FOUND, row[0])
         if names := differing(row, entry):
             detail = f"what is searched is not what the entry says: {', '.join(names)}"
             self.findings.add(Kind.ALTERED, detail, row[0])

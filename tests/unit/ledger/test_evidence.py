@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -65,17 +66,19 @@ def test_a_statement_reads_back_and_is_no_checkpoint() -> None:
 
 
 def test_entries_are_counted_by_what_they_say() -> None:
-    lines = [
+    lines: list[Any] = [
         {"kind": "change", "source": "shop", "table": "t", "operation": "insert"},
         {"kind": "change", "source": "shop", "table": "t", "operation": "delete"},
         {"kind": "gap", "source": "shop", "number": "2", "from": "a", "to": "b", "reason": "c"},
+        {"kind": "scope", "source": "shop", "number": "3", "removed": ["t"], "host": "h"},
         {"kind": "key", "verifier_key": "k"},
         {"kind": "change"},
     ]
     facts = facts_of([*map(canonical, lines), b"{}", b"\xff\n", b"", b"[1]"])
-    assert facts.entries == {"change": 3, "gap": 1, "key": 1}
+    assert facts.entries == {"change": 3, "gap": 1, "scope": 1, "key": 1}
     assert facts.sources["shop"].tables == {"t": {"insert": 1, "delete": 1}}
-    assert [gap["reason"] for gap in facts.sources["shop"].gaps] == ["c"]
+    [gap], [scope] = (facts.sources["shop"].document()[name] for name in ("gaps", "scopes"))
+    assert (gap["reason"], scope["number"], scope["removed"], scope["added"]) == ("c", "3", ["t"], None)
     assert facts.keys == [{"kind": "key", "verifier_key": "k"}]
     assert facts.unreadable == 4
 
