@@ -108,6 +108,32 @@ def test_what_a_target_does_not_take_is_confirmed_from_disk_and_arrives(
         assert spilled(tmp_path) == []
 
 
+def test_a_few_changes_of_a_quiet_table_do_not_hold_the_log_of_a_busy_server(
+    source_db: str, target_db: str, control_db: str, tmp_path: Path
+) -> None:
+    with stalled(source_db, target_db, control_db, tmp_path) as made, psycopg.connect(source_db) as connection:
+        connection.autocommit = True
+        connection.execute("CREATE TABLE others (body text)")
+        for number in range(2):
+            connection.execute("INSERT INTO items VALUES (%s, 'few')", [number])
+            connection.execute(
+                f"INSERT INTO others SELECT repeat('x', 1500) FROM generate_series(1, {2 * LIMIT // 1500})"
+            )
+            eventually(lambda: confirmed_behind(source_db) < LIMIT // 2, 90, "the source's log is confirmed")
+        [report] = made.store.reports.all("capture")
+        assert (report.status["spill"]["active"], same(source_db, target_db, "items")) == (True, False)
+        made.stop()
+        made.delivery.lose_all()
+        made.start()
+        connection.execute("INSERT INTO items VALUES (2, 'more')")
+        comes_back(made, source_db, target_db, tmp_path)
+        eventually(
+            lambda: not made.store.reports.all("capture")[0].status["spill"]["active"],
+            30,
+            "it goes on without the disk",
+        )
+
+
 @pytest.mark.long
 def test_another_capture_takes_the_spill_over(source_db: str, target_db: str, control_db: str, tmp_path: Path) -> None:
     with stalled(source_db, target_db, control_db, tmp_path) as made:

@@ -57,6 +57,10 @@ class Detour(Protocol):
     @property
     def whole(self) -> Position | None: ...
 
+    #: Everything that is cut goes over it.
+    @property
+    def active(self) -> bool: ...
+
     #: Nothing is on its way over it that isn't pending too.
     @property
     def is_passed(self) -> bool: ...
@@ -283,6 +287,11 @@ class Lane:
     def is_drained(self) -> bool:
         """Everything that this lane was given is applied."""
         return not self.pending and not self._sections and self._is_passed
+
+    @property
+    def goes_over_disk(self) -> bool:
+        """What is cut does not wait in memory for the target."""
+        return self.detour is not None and self.detour.active
 
     @property
     def _is_passed(self) -> bool:

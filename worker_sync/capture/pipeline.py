@@ -249,18 +249,19 @@ class Pipeline:
         waits = []
         for lane in self.lanes:
             if lane.is_open:
-                wait = self._linger(len(lane.pending)) - lane.age(now)
+                wait = self._linger(lane) - lane.age(now)
                 if wait <= 0:
                     self._cut(lane)
                 else:
                     waits.append(wait)
         return min(waits, default=None)
 
-    def _linger(self, pending: int) -> float:
+    def _linger(self, lane: Lane) -> float:
         """Seconds that an open batch may wait for more. With nothing under way a change leaves at once; with enough
-        under way it waits until one has arrived."""
+        under way it waits until one has arrived, unless the source's log waits for it to be on disk."""
+        pending = len(lane.pending)
         if pending == 0:
             return 0.0
         if pending < UNDER_WAY:
             return self._limits.linger_s
-        return self._limits.max_linger_s if pending < CROWDED else math.inf
+        return self._limits.max_linger_s if pending < CROWDED or lane.goes_over_disk else math.inf

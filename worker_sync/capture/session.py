@@ -166,9 +166,9 @@ class Session:
     def _make_room(self, now: float) -> None:
         self._spills.step(now)
         self._full = self._is_full()
-        if self._full and not self._frozen and not self._draining:
+        if not self._frozen and not self._draining:
             movable = [entry for entry in self._running if not entry.loader.active and not entry.pipeline.blocked]
-            self._spills.begin([lane for entry in movable for lane in entry.pipeline.lanes], now)
+            self._spills.begin([lane for entry in movable for lane in entry.pipeline.lanes], now, full=self._full)
             self._full = self._is_full()
 
     def _is_full(self) -> bool:

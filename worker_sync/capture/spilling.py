@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two attempts to write while the disk is full.
 AGAIN_S: Final = 1.0
+#: A target that has taken nothing for so many seconds, though there is something for it, holds up the log.
+STILL_S: Final = 10.0
 
 
 class Spilling:
@@ -45,6 +47,11 @@ class Spilling:
         #: What waits can't be written.
         self.full = False
         self._try_at = 0.0
+        #: Where the target stood when the detour began: it is over once the target goes on.
+        self._begun_at = lane.mark.position
+        #: Where the target stands, and since when there is something for it.
+        self._stands_at = lane.mark.position
+        self._still_since: float | None = None
         if spill.tail is not None:
             lane.tail = spill.tail
         lane.detour = self
@@ -78,6 +85,7 @@ class Spilling:
             return False
         self._trim()
         self.active = True
+        self._begun_at = lane.mark.position
         log.warning(
             "%s: its target is away; batches go to disk from here on, and the source's log may go",
             lane.id,
@@ -100,13 +108,26 @@ class Spilling:
     def step(self, now: float) -> None:
         """Write what waits, read back what there is room for, remove what is applied."""
         self.spill.forget(self.lane.mark.position)
+        self._watch(now)
         if not self.active:
             return
         if self.waiting and now >= self._try_at and self._write(list(self.waiting), now):
             self.waiting.clear()
         self._read_back()
-        if not self.spill.has_more:
+        if not self.spill.has_more and self.lane.mark.position > self._begun_at:
             self._end()
+
+    def _watch(self, now: float) -> None:
+        lane = self.lane
+        if not lane.pending:
+            self._still_since = None
+        elif self._still_since is None or lane.mark.position > self._stands_at:
+            self._still_since = now
+        self._stands_at = lane.mark.position
+
+    def stands_still(self, now: float) -> bool:
+        """The target takes nothing of what there is for it."""
+        return self._still_since is not None and now - self._still_since >= STILL_S
 
     def _write(self, cuts: list[Cut], now: float) -> bool:
         try:
@@ -163,14 +184,13 @@ class Spills:
         for detour in self._detours.values():
             detour.step(now)
 
-    def begin(self, lanes: Sequence[Lane], now: float) -> None:
-        """Begin for those of the lanes that hold their part of the window."""
+    def begin(self, lanes: Sequence[Lane], now: float, *, full: bool) -> None:
+        """Begin for those of the lanes that hold up the log: their target takes nothing, or the window is `full` and
+        they hold their part of it."""
         if not self._detours or not self._wanted():
             return
-        size, batches = usage(lanes)
         for lane in lanes:
-            own_size, own_batches = usage([lane])
-            if own_size * len(lanes) * 2 >= size or own_batches * len(lanes) * 2 >= batches:
+            if self._detours[lane.id].stands_still(now) or (full and _fills(lane, lanes)):
                 self._detours[lane.id].begin(now)
 
     def direct(self, lanes: Sequence[Lane]) -> list[Lane]:
@@ -197,6 +217,12 @@ class Spills:
     def close(self) -> None:
         for detour in self._detours.values():
             detour.spill.close()
+
+
+def _fills(lane: Lane, lanes: Sequence[Lane]) -> bool:
+    """It holds half of its part of what all hold, or more."""
+    (size, batches), (own_size, own_batches) = usage(lanes), usage([lane])
+    return own_size * len(lanes) * 2 >= size or own_batches * len(lanes) * 2 >= batches
 
 
 class SpillPlace:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import pytest
@@ -16,9 +18,10 @@ from connectors.base import Mark
 from tests.unit.capture.builders import START, applied, insert, piece, pipeline
 from worker_sync.capture import spill as spill_module
 from worker_sync.capture.lane import Cut, Lane, LaneId
+from worker_sync.capture.pipeline import CROWDED, Pipeline
 from worker_sync.capture.spill import Budget, Full, Spill
 from worker_sync.capture.spill_file import Key, Record
-from worker_sync.capture.spilling import Spilling
+from worker_sync.capture.spilling import STILL_S, Spilling, Spills
 from worker_sync.capture.window import WindowLimits
 from worker_sync.core.codec import decode
 from worker_sync.core.errors import Halt, State
@@ -307,3 +310,67 @@ def test_a_batch_keeps_its_trace_on_disk_and_a_record_of_before_has_none(tmp_pat
     spill.close()
     before = msgspec.msgpack.encode([*msgspec.to_builtins(record(1), builtin_types=(bytes,))][:5])
     assert msgspec.msgpack.decode(before, type=Record) == record(1)
+
+
+class Detoured(NamedTuple):
+    pipe: Pipeline
+    detour: Spilling
+    spills: Spills
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Iterator[Detoured]:
+    """A target that takes nothing, so many batches under way that the open one would wait for it, and one open."""
+    lane = Lane(LaneId("shop", "p", 0, 1), Mark(1, Position(START), "server"), START, lambda _: None)
+    spill = Spill(tmp_path / "p.0", KEY, 1, Budget(1 << 30))
+    detour = Spilling(lane, spill, WindowLimits(1 << 20, 1000))
+    pipe = pipeline([lane], changes=1000, linger_s=0.01, max_linger_s=0.1)
+    for number in range(CROWDED):
+        pipe.take(piece(0x20 + number, [insert(1, number)]), 0.0, marker=False)
+        pipe.flush()
+    pipe.take(piece(0x60, [insert(1, 1000)]), 1.0, marker=False)
+    detour.step(1.0)
+    yield Detoured(pipe, detour, Spills([detour], lambda: True))
+    spill.close()
+
+
+def test_what_is_open_does_not_wait_for_a_target_while_the_log_waits_for_the_disk(crowded: Detoured) -> None:
+    pipe, detour, _ = crowded
+    assert (pipe.cut_due(99.0), pipe.lanes[0].is_open) == (math.inf, True)
+    detour.begin(99.0)
+    pipe.cut_due(99.0)
+    detour.step(99.0)
+    assert pipe.lanes[0].safe_commit("~") == "~"
+
+
+def test_a_target_that_stands_still_is_led_over_the_disk_though_the_window_has_room(crowded: Detoured) -> None:
+    pipe, detour, spills = crowded
+    for now, is_active in ((1.0, False), (STILL_S, False), (STILL_S + 2, True)):
+        spills.step(now)
+        spills.begin(pipe.lanes, now, full=False)
+        assert detour.active is is_active
+    assert detour.whole == Position(f"{0x20 + CROWDED - 1:016X}")
+
+
+def test_the_way_over_the_disk_ends_when_the_target_goes_on(crowded: Detoured) -> None:
+    pipe, detour, _ = crowded
+    detour.begin(2.0)
+    for now in (3.0, 4.0):
+        detour.step(now)
+        assert (detour.active, detour.is_passed) == (True, True)
+    applied(pipe.lanes[0], Position(f"{0x20:016X}"))
+    detour.step(5.0)
+    assert not detour.active
+    assert detour.whole is not None
+    applied(pipe.lanes[0], Position(f"{0x20 + CROWDED - 1:016X}"))
+    detour.step(6.0)
+    assert detour.whole is None
+
+
+def test_a_target_that_goes_on_does_not_stand_still(crowded: Detoured) -> None:
+    pipe, detour, _ = crowded
+    for step in range(CROWDED):
+        now = 1.0 + step * (STILL_S - 1)
+        applied(pipe.lanes[0], Position(f"{0x20 + step:016X}"))
+        detour.step(now)
+        assert not detour.stands_still(now)
