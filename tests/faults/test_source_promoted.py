@@ -47,6 +47,12 @@ class Pair:
         [mark] = marks_in(self.system.targets[pipeline], pipeline)
         return mark.position.commit
 
+    def carried(self) -> set[str]:
+        """The pipelines of the session that runs: whoever was paused may be in it for a moment more."""
+        with ControlStore(self.system.control) as store:
+            [report] = store.reports.all("capture")
+            return set(report.status["pipelines"])
+
     def halted(self, pipeline: str) -> bool:
         status = self.system.status(pipeline)
         return (status["state"], status["reason"]) == ("halted", "position-lost")
@@ -154,6 +160,7 @@ def test_a_pipeline_that_stood_still_through_a_failover_is_asked_when_it_goes_on
     """Another one, which had not passed the branch, goes on with the new history meanwhile."""
     system = pair.system
     assert system.cli("pause", "archive").code == 0
+    system.until(lambda: "archive" not in pair.carried(), "the capture goes on without it", 90)
     write(pair.primary, "lost", 10_000)
     pair.await_rows("reporting", "lost")
     assert system.cli("pause", "reporting").code == 0

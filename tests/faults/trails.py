@@ -38,7 +38,8 @@ def assert_one_tree(control: str) -> int:
 def assert_recorded(control: str, source: str, books: SqlBooks) -> None:
     """Every change of the source since its trail began stands in the ledger once, in the order of the log."""
     entries = list(_entries(control, source))
-    assert [entry["kind"] for entry in entries if entry["kind"] != "change"] == ["begin"], f"{source} has a gap"
+    others = [entry["kind"] for entry in entries if entry["kind"] != "change"]
+    assert others == ["begin", "scope"], f"{source} has a gap, or said again what it records"
     changes = [entry for entry in entries if entry["kind"] == "change"]
     assert changes, f"nothing is recorded of {source}"
     twice = [name for name, count in Counter(entry["id"] for entry in changes).items() if count > 1]
